@@ -1,0 +1,55 @@
+// SPDX-License-Identifier: Apache-2.0
+#define _GNU_SOURCE
+#include "vfio_ferry/linux_calls.h"
+
+#include <errno.h>
+#include <string.h>
+#include <sys/eventfd.h>
+#include <sys/syscall.h>
+#include <sys/sysmacros.h>
+#include <sys/uio.h>
+#include <unistd.h>
+
+int vf_pidfd_open(pid_t pid, unsigned int flags)
+{
+	return (int)syscall(SYS_pidfd_open, pid, flags);
+}
+
+int vf_pidfd_getfd(int pidfd, int target, unsigned int flags)
+{
+	return (int)syscall(SYS_pidfd_getfd, pidfd, target, flags);
+}
+
+const char *vf_error_name(int error)
+{
+	return strerrorname_np(error);
+}
+
+int vf_name_thread(pthread_t thread, const char *name)
+{
+	return pthread_setname_np(thread, name);
+}
+
+unsigned int vf_device_major(dev_t device)
+{
+	return major(device);
+}
+
+unsigned int vf_device_minor(dev_t device)
+{
+	return minor(device);
+}
+
+int vf_eventfd(void)
+{
+	return eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+}
+
+ssize_t vf_writev_nowait(int descriptor, const struct iovec *pieces, int count)
+{
+	ssize_t taken = pwritev2(descriptor, pieces, count, -1, RWF_NOWAIT);
+
+	if (taken < 0 && errno == EOPNOTSUPP)
+		taken = writev(descriptor, pieces, count);
+	return taken;
+}

@@ -1,0 +1,36 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The few calls that Swift can't make by itself. Each returns what the system call returns and leaves errno set.
+ */
+#ifndef VFIO_FERRY_LINUX_CALLS_H
+#define VFIO_FERRY_LINUX_CALLS_H
+
+#include <pthread.h>
+#include <sys/types.h>
+#include <sys/uio.h>
+
+/* pidfd_open(2): a descriptor for a process. In C because Debian 12's glibc has it and older ones have not. */
+int vf_pidfd_open(pid_t pid, unsigned int flags);
+
+/* pidfd_getfd(2): a duplicate of another process's descriptor, close-on-exec; the caller owns it. In C because
+ * syscall(2) is variadic. */
+int vf_pidfd_getfd(int pidfd, int target, unsigned int flags);
+
+/* The C constant's name of an error number, or NULL. In C because strerrorname_np(3) needs _GNU_SOURCE. */
+const char *vf_error_name(int error);
+
+/* Names a thread, with at most 15 bytes. In C because pthread_setname_np(3) needs _GNU_SOURCE. */
+int vf_name_thread(pthread_t thread, const char *name);
+
+/* An eventfd(2), close-on-exec and non-blocking; the caller owns it. In C because Swift's Glibc lacks the header. */
+int vf_eventfd(void);
+
+/* writev(2) that takes what fits and never waits, also on a descriptor in blocking mode; EAGAIN when nothing fits. On
+ * descriptors whose driver knows no such mode it is plain writev. In C because RWF_NOWAIT needs _GNU_SOURCE. */
+ssize_t vf_writev_nowait(int descriptor, const struct iovec *pieces, int count);
+
+/* The halves of a device number. In C because major(3) and minor(3) are macros. */
+unsigned int vf_device_major(dev_t device);
+unsigned int vf_device_minor(dev_t device);
+
+#endif
