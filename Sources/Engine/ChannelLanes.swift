@@ -1,0 +1,112 @@
+// SPDX-License-Identifier: Apache-2.0
+public import LinuxIO
+public import Migration
+
+/// Takes frames from a channel, each checked before anything in it is used.
+///
+/// Not for two threads at once.
+public struct FrameSource {
+  private let channel: any Channel
+  /// How far the stream has been read.
+  public private(set) var reader: StreamReader
+
+  public init(channel: any Channel, checksum: StreamChecksum) {
+    self.channel = channel
+    reader = StreamReader(checksum: checksum)
+  }
+
+  /// Why no frame came.
+  public enum Fault: Error {
+    /// What came is not a stream, or not a whole one.
+    case stream(StreamError)
+    /// The channel failed.
+    case channel(ChannelError)
+  }
+
+  /// The next frame. The payload of a device-data frame is in the first bytes of `buffer`.
+  /// - Parameter buffer: of at least ``StreamFormat/maximumDataSize`` bytes.
+  public mutating func next(buffer: TransferBuffer) throws(Fault) -> StreamItem {
+    while true {
+      let wanted = reader.wanted
+      // Only a manifest can be larger than the buffer; its length has been compared with its cap.
+      let memory = wanted <= buffer.count ? buffer : try memory(wanted)
+      try fill(memory, wanted)
+      let item = try memory.withSpan(first: wanted) { (span: Span<UInt8>) throws(Fault) in try take(span) }
+      if let item { return item }
+    }
+  }
+
+  private func memory(_ count: Int) throws(Fault) -> TransferBuffer {
+    do throws(SystemError) {
+      return try TransferBuffer(count: count)
+    } catch {
+      throw .channel(ChannelError(error.operation, channel: error.subject, errno: ErrorNumber(rawValue: error.errno)))
+    }
+  }
+
+  /// Whether the channel has nothing more to give.
+  public mutating func isAtEnd() throws(Fault) -> Bool {
+    var byte: [UInt8] = [0]
+    var span = byte.mutableSpan
+    do throws(ChannelError) {
+      return try channel.read(into: &span) == 0
+    } catch {
+      throw .channel(error)
+    }
+  }
+
+  private mutating func take(_ bytes: Span<UInt8>) throws(Fault) -> StreamItem? {
+    do throws(StreamError) {
+      return try reader.take(bytes)
+    } catch {
+      throw .stream(error)
+    }
+  }
+
+  private func fill(_ memory: TransferBuffer, _ count: Int) throws(Fault) {
+    var filled = 0
+    while filled < count {
+      let got: Int
+      do throws(ChannelError) {
+        got = try memory.withMutableSpan(filled..<count) { (span: inout MutableSpan<UInt8>) throws(ChannelError) in
+          try channel.read(into: &span)
+        }
+      } catch {
+        throw .channel(error)
+      }
+      if got == 0 { throw .stream(filled == 0 ? reader.incomplete : reader.incomplete(after: filled)) }
+      filled += got
+    }
+  }
+}
+
+/// Puts frames on a channel, with their checksums.
+struct FrameSink {
+  private let channel: any Channel
+  private let checksum: StreamChecksum
+  private var hasBegun = false
+
+  init(channel: any Channel, checksum: StreamChecksum) {
+    self.channel = channel
+    self.checksum = checksum
+  }
+
+  mutating func send(_ frame: OutgoingFrame, buffers: [TransferBuffer]) throws(ChannelError) {
+    if !hasBegun {
+      hasBegun = true
+      try channel.write(StreamFormat.preamble(checksum: checksum).span, Span())
+    }
+    switch frame.payload {
+    case .bytes(let bytes): try send(frame.header, bytes.span)
+    case .buffer(let number):
+      try buffers[number].withSpan(first: frame.header.length) { (span: Span<UInt8>) throws(ChannelError) in
+        try send(frame.header, span)
+      }
+    }
+  }
+
+  private func send(_ header: FrameHeader, _ payload: Span<UInt8>) throws(ChannelError) {
+    let bytes = header.encoded(payload: payload, checksum: checksum)
+    try channel.write(bytes.span, payload)
+  }
+}

@@ -1,0 +1,78 @@
+// SPDX-License-Identifier: Apache-2.0
+internal import LinuxIO
+internal import Migration
+internal import Synchronization
+
+/// A device with its two lanes. Aborting goes down the control lane and ends a data lane that is blocked.
+final class DeviceLanes: Sendable {
+  private let device: any MigratableDevice
+  private let index: Int
+  private let events: BlockingQueue<SessionEvent>
+  /// The session that the last state request opened. A read that is under way keeps its session alive by itself.
+  private let session = Mutex<(any MigrationData)?>(nil)
+
+  init(device: any MigratableDevice, index: Int, events: BlockingQueue<SessionEvent>) {
+    self.device = device
+    self.index = index
+    self.events = events
+  }
+
+  private var data: (any MigrationData)? { session.withLock { $0 } }
+
+  func control(_ request: ControlRequest) {
+    let result: Result<ControlAnswer, DeviceError>
+    do throws(DeviceError) {
+      result = .success(try answer(request))
+    } catch {
+      result = .failure(error)
+    }
+    events.put(.control(device: index, request, result))
+  }
+
+  private func answer(_ request: ControlRequest) throws(DeviceError) -> ControlAnswer {
+    switch request {
+    case .setState(let state):
+      let opened = try device.setMigrationState(state)
+      if let opened {
+        session.withLock { $0 = opened }
+      } else if !state.hasDataDescriptor {
+        session.withLock { $0 = nil }
+      }
+      return .moved(openedData: opened != nil)
+    case .readState:
+      return .state(try device.migrationState())
+    case .preCopyInfo:
+      guard let data else { throw DeviceError(.preCopyInfo, .errno(.noDevice)) }
+      return .preCopyInfo(try data.preCopyInfo())
+    case .stopCopySize:
+      return .stopCopySize(try device.stopCopySize())
+    case .reset:
+      try device.reset()
+      session.withLock { $0 = nil }
+      return .reset
+    }
+  }
+
+  func read(into buffer: TransferBuffer, number: Int) {
+    let result: Result<DataRead, DeviceError>
+    do throws(DeviceError) {
+      guard let data else { throw DeviceError(.readData, .errno(.noDevice)) }
+      result = .success(
+        try buffer.withMutableSpan { (span: inout MutableSpan<UInt8>) throws(DeviceError) in try data.read(into: &span) })
+    } catch {
+      result = .failure(error)
+    }
+    events.put(.read(device: index, buffer: number, result))
+  }
+
+  func write(_ bytes: Int, of buffer: TransferBuffer, number: Int) {
+    var failure: DeviceError?
+    do throws(DeviceError) {
+      guard let data else { throw DeviceError(.writeData, .errno(.noDevice)) }
+      try buffer.withSpan(first: bytes) { (span: Span<UInt8>) throws(DeviceError) in try data.write(span) }
+    } catch {
+      failure = error
+    }
+    events.put(.written(device: index, buffer: number, failure))
+  }
+}

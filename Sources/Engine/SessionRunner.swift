@@ -1,0 +1,80 @@
+// SPDX-License-Identifier: Apache-2.0
+public import LinuxIO
+public import Migration
+
+/// Drives a session on real devices and a real channel: a control lane and a data lane for each device, one lane for
+/// each direction of the channel, and the calling thread, which alone touches the session.
+public final class SessionRunner: Sendable {
+  /// What a session tells those who watch it. Called on the thread that runs the session.
+  public struct Observer {
+    /// Something happened.
+    public var note: (SessionNote, MonotonicTime) -> Void
+    /// Now and then: how far it is.
+    public var progress: ([DeviceProgress], MonotonicTime) -> Void
+    /// Microseconds between two calls of ``progress``.
+    public var interval: UInt64
+
+    public init(
+      interval: UInt64 = 200_000, note: @escaping (SessionNote, MonotonicTime) -> Void = { _, _ in },
+      progress: @escaping ([DeviceProgress], MonotonicTime) -> Void = { _, _ in }
+    ) {
+      self.interval = interval
+      self.note = note
+      self.progress = progress
+    }
+  }
+
+  private let devices: [any MigratableDevice]
+  private let channel: any Channel
+  private let checksum: StreamChecksum
+  private let buffers: [TransferBuffer]
+  private let events = BlockingQueue<SessionEvent>()
+
+  /// - Parameters:
+  ///   - devices: in the session's order; they stay the caller's and open.
+  ///   - buffers: how many transfer buffers to take, as many as the session's configuration says.
+  public init(
+    devices: [any MigratableDevice], channel: any Channel, checksum: StreamChecksum, buffers: Int
+  ) throws(SystemError) {
+    self.devices = devices
+    self.channel = channel
+    self.checksum = checksum
+    var taken: [TransferBuffer] = []
+    for _ in 0..<buffers { taken.append(try TransferBuffer(count: StreamFormat.maximumDataSize)) }
+    self.buffers = taken
+  }
+
+  /// Ends the session from any thread: everything goes back. Said again, devices that hang are given up.
+  public func interrupt(reason: String) { events.put(.interrupt(reason: reason)) }
+
+  /// Runs a session to its outcome.
+  /// - Returns: the session as it ended; its outcome is set.
+  /// - Throws: where threads could not be had; no device was touched then.
+  public func run<Machine: SessionMachine>(
+    _ session: Machine, observer: Observer = Observer()
+  ) throws(SystemError) -> Machine {
+    var machine = session
+    let lanes = try SessionLanes(
+      devices: devices, channel: channel, checksum: checksum, buffers: buffers, events: events)
+    var now = MonotonicTime(microseconds: monotonicMicroseconds())
+    var nextProgress = now
+    lanes.perform(machine.begin(at: now)) { observer.note($0, now) }
+    while machine.outcome == nil {
+      if now >= nextProgress {
+        observer.progress(machine.progress, now)
+        nextProgress = now.adding(microseconds: observer.interval)
+      }
+      let deadline = machine.deadline
+      let event = events.take(until: min(deadline ?? nextProgress, nextProgress).microseconds)
+      now = MonotonicTime(microseconds: monotonicMicroseconds())
+      if let event {
+        lanes.perform(machine.handle(event, at: now)) { observer.note($0, now) }
+      } else if let deadline, deadline <= now {
+        lanes.perform(machine.handle(.time, at: now)) { observer.note($0, now) }
+      }
+    }
+    observer.progress(machine.progress, now)
+    lanes.finish(hung: machine.outcome?.devices.map(\.isHung) ?? [])
+    return machine
+  }
+}

@@ -1,0 +1,49 @@
+// SPDX-License-Identifier: Apache-2.0
+internal import CVFIO
+internal import Glibc
+internal import Synchronization
+
+/// A thread of its own for calls that block, which must stay off Swift's cooperative pool.
+public final class BlockingThread: Sendable {
+  /// Nil once it was joined.
+  private let handle: Mutex<pthread_t?>
+
+  private final class Body {
+    let run: @Sendable () -> Void
+    init(_ run: @escaping @Sendable () -> Void) { self.run = run }
+  }
+
+  /// Starts the thread. Signals are blocked in it: one thread of the program takes them all.
+  /// - Parameter name: at most 15 bytes, as `ps -L` shows it.
+  public init(name: String, _ body: @escaping @Sendable () -> Void) throws(SystemError) {
+    var handle = pthread_t()
+    let boxed = unsafe Unmanaged.passRetained(Body(body))
+    var all = sigset_t()
+    var before = sigset_t()
+    unsafe sigfillset(&all)
+    unsafe pthread_sigmask(SIG_SETMASK, &all, &before)
+    let result = unsafe pthread_create(&handle, nil, { argument in
+      unsafe Unmanaged<Body>.fromOpaque(argument!).takeRetainedValue().run()
+      return nil
+    }, boxed.toOpaque())
+    unsafe pthread_sigmask(SIG_SETMASK, &before, nil)
+    if result != 0 {
+      unsafe boxed.release()
+      throw SystemError("starting", "the thread \(name)", errno: result)
+    }
+    unsafe vf_name_thread(handle, name)
+    self.handle = Mutex(handle)
+  }
+
+  /// A thread that nobody waits for goes on by itself, for example in a call that nothing can interrupt.
+  deinit { if let handle = handle.withLock({ $0 }) { pthread_detach(handle) } }
+
+  /// Waits until the thread has ended.
+  public func join() {
+    let handle = handle.withLock { handle in
+      defer { handle = nil }
+      return handle
+    }
+    if let handle { pthread_join(handle, nil) }
+  }
+}

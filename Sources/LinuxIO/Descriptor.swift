@@ -1,0 +1,185 @@
+// SPDX-License-Identifier: Apache-2.0
+internal import CVFIO
+internal import Glibc
+
+/// An open file descriptor, and the only thing in this package that closes one.
+///
+/// It closes when its owner lets it go. There is no way to copy it but ``duplicate()``.
+public struct Descriptor: ~Copyable, Sendable {
+  /// The number, for the call that needs it; ownership stays here.
+  public private(set) var rawValue: Int32
+  /// What messages call it: a path, or what the descriptor stands for.
+  public let subject: String
+
+  /// Takes ownership of a descriptor that is open.
+  public init(owning rawValue: Int32, subject: String) {
+    self.rawValue = rawValue
+    self.subject = subject
+  }
+
+  deinit { if rawValue >= 0 { close(rawValue) } }
+
+  /// Gives the descriptor up: the caller owns the number from now on.
+  public consuming func release() -> Int32 {
+    let number = rawValue
+    rawValue = -1
+    return number
+  }
+
+  /// Opens a path, close-on-exec.
+  /// - Parameters:
+  ///   - flags: of open(2); `O_CLOEXEC` is added.
+  ///   - mode: for a file that is created.
+  public static func open(
+    _ path: String, _ flags: Int32, mode: UInt32 = 0o644
+  ) throws(SystemError) -> Descriptor {
+    while true {
+      let number = unsafe Glibc.open(path, flags | O_CLOEXEC, mode)
+      let error = errno
+      if number >= 0 { return Descriptor(owning: number, subject: path) }
+      if error != EINTR { throw SystemError("opening", path, errno: error) }
+    }
+  }
+
+  /// A second descriptor for the same open file, close-on-exec; the caller owns it.
+  public func duplicate() throws(SystemError) -> Descriptor {
+    let number = fcntl(rawValue, F_DUPFD_CLOEXEC, 0)
+    let error = errno
+    if number < 0 { throw SystemError("duplicating", subject, errno: error) }
+    return Descriptor(owning: number, subject: subject)
+  }
+
+  /// Sets or clears close-on-exec: a descriptor that is handed to a command must not have it.
+  public func setCloseOnExec(_ on: Bool) throws(SystemError) {
+    let result = fcntl(rawValue, F_SETFD, on ? FD_CLOEXEC : 0)
+    let error = errno
+    if result < 0 { throw SystemError("changing the flags of", subject, errno: error) }
+  }
+
+  /// The one place where an ioctl is issued.
+  /// - Parameters:
+  ///   - request: the request number.
+  ///   - operation: what to call it in an error, as in "binding".
+  ///   - argument: the request's structure; the kernel reads it and may write it.
+  ///   - retryOnInterrupt: whether EINTR issues it again. State changes must not: after one that was interrupted the
+  ///     device's state has to be read first.
+  /// - Returns: what ioctl(2) returned, never negative.
+  @discardableResult
+  public func ioctl<Argument: BitwiseCopyable>(
+    _ request: Int, _ operation: String, _ argument: inout Argument, retryOnInterrupt: Bool = true
+  ) throws(SystemError) -> Int32 {
+    while true {
+      let result = unsafe withUnsafeMutablePointer(to: &argument) { pointer in
+        unsafe Glibc.ioctl(rawValue, UInt(request), UnsafeMutableRawPointer(pointer))
+      }
+      let error = errno
+      if result >= 0 { return result }
+      if error != EINTR || !retryOnInterrupt { throw SystemError(operation, subject, errno: error) }
+    }
+  }
+
+  /// An ioctl that takes a text, such as a device's name.
+  @discardableResult
+  public func ioctl(_ request: Int, _ operation: String, text: String) throws(SystemError) -> Int32 {
+    while true {
+      var bytes = Array(text.utf8CString)
+      let result = unsafe bytes.withUnsafeMutableBytes { bytes in
+        unsafe Glibc.ioctl(rawValue, UInt(request), bytes.baseAddress!)
+      }
+      let error = errno
+      if result >= 0 { return result }
+      if error != EINTR { throw SystemError(operation, subject, errno: error) }
+    }
+  }
+
+  /// An ioctl that takes a plain number, or none.
+  @discardableResult
+  public func ioctl(
+    _ request: Int, _ operation: String, value: Int32 = 0, retryOnInterrupt: Bool = true
+  ) throws(SystemError) -> Int32 {
+    while true {
+      let result = Glibc.ioctl(rawValue, UInt(request), value)
+      let error = errno
+      if result >= 0 { return result }
+      if error != EINTR || !retryOnInterrupt { throw SystemError(operation, subject, errno: error) }
+    }
+  }
+
+  /// Reads at most the buffer's size, again after EINTR.
+  /// - Returns: how many bytes; 0 at the end.
+  public func read(into buffer: inout MutableSpan<UInt8>) throws(SystemError) -> Int {
+    while true {
+      let result = unsafe buffer.withUnsafeMutableBytes { bytes in
+        unsafe Glibc.read(rawValue, bytes.baseAddress, bytes.count)
+      }
+      let error = errno
+      if result >= 0 { return result }
+      if error != EINTR { throw SystemError("reading", subject, errno: error) }
+    }
+  }
+
+  /// Writes what the kernel takes at once, again after EINTR.
+  /// - Returns: how many bytes it took.
+  public func write(_ bytes: Span<UInt8>) throws(SystemError) -> Int {
+    try write(bytes, Span())
+  }
+
+  /// Writes two pieces with one call, as far as the kernel takes them, again after EINTR.
+  /// - Parameter waits: whether the call may wait until the kernel takes all; without, EAGAIN is thrown when it takes
+  ///   nothing now, whatever mode the descriptor is in.
+  /// - Returns: how many bytes of both together it took.
+  public func write(_ first: Span<UInt8>, _ second: Span<UInt8>, waits: Bool = true) throws(SystemError) -> Int {
+    while true {
+      let result = unsafe first.withUnsafeBytes { first in
+        unsafe second.withUnsafeBytes { second in
+          let pieces = unsafe [
+            iovec(iov_base: UnsafeMutableRawPointer(mutating: first.baseAddress), iov_len: first.count),
+            iovec(iov_base: UnsafeMutableRawPointer(mutating: second.baseAddress), iov_len: second.count),
+          ]
+          return unsafe waits ? writev(rawValue, pieces, 2) : vf_writev_nowait(rawValue, pieces, 2)
+        }
+      }
+      let error = errno
+      if result >= 0 { return result }
+      if error != EINTR { throw SystemError("writing", subject, errno: error) }
+    }
+  }
+
+  /// Reads at an offset, leaving the file's position alone.
+  /// - Returns: how many bytes; 0 at the end.
+  public func read(into buffer: inout MutableSpan<UInt8>, at offset: Int) throws(SystemError) -> Int {
+    while true {
+      let result = unsafe buffer.withUnsafeMutableBytes { bytes in
+        unsafe pread(rawValue, bytes.baseAddress, bytes.count, offset)
+      }
+      let error = errno
+      if result >= 0 { return result }
+      if error != EINTR { throw SystemError("reading", subject, errno: error) }
+    }
+  }
+
+  /// Whether it is a regular file, which never makes a caller wait.
+  public func isRegularFile() throws(SystemError) -> Bool {
+    var status = stat()
+    let result = unsafe fstat(rawValue, &status)
+    let error = errno
+    if result < 0 { throw SystemError("looking at", subject, errno: error) }
+    return status.st_mode & S_IFMT == S_IFREG
+  }
+
+  /// Waits until everything written is on the disk. A descriptor that has no disk (a pipe, a socket) has nothing to
+  /// wait for.
+  public func synchronize() throws(SystemError) {
+    let result = fsync(rawValue)
+    let error = errno
+    if result < 0, error != EINVAL, error != EROFS { throw SystemError("syncing", subject, errno: error) }
+  }
+
+  /// Moves the position of a file that has one.
+  /// - Returns: the new position; nil where the descriptor is a stream.
+  @discardableResult
+  public func seek(to offset: Int) -> Int? {
+    let result = lseek(rawValue, offset, SEEK_SET)
+    return result < 0 ? nil : result
+  }
+}

@@ -1,0 +1,75 @@
+// SPDX-License-Identifier: Apache-2.0
+internal import CVFIO
+internal import Glibc
+
+/// Small questions to a file system: what the kernel tells in sysfs, debugfs and procfs.
+public enum Files {
+  /// The most bytes that ``text(_:)`` reads: the kernel's attribute files have a page at most, its tables more.
+  public static let maximumTextSize = 1 << 20
+
+  /// A file's text, without the newline at its end.
+  /// - Returns: nil where the file can't be read or is not text; a person gets the reason from ``readText(_:)``.
+  public static func text(_ path: String) -> String? {
+    try? readText(path)
+  }
+
+  /// A file's text, without the newline at its end; bytes that are not UTF-8 are replaced.
+  public static func readText(_ path: String) throws(SystemError) -> String {
+    let descriptor = try Descriptor.open(path, O_RDONLY)
+    var bytes: [UInt8] = []
+    var chunk = [UInt8](repeating: 0, count: 4096)
+    while bytes.count < maximumTextSize {
+      var span = chunk.mutableSpan
+      let count = try descriptor.read(into: &span)
+      if count == 0 { break }
+      bytes += chunk[..<count]
+    }
+    while bytes.last == 10 { bytes.removeLast() }
+    return String(decoding: bytes, as: UTF8.self)
+  }
+
+  /// What a symbolic link points at; nil where there is none.
+  public static func link(_ path: String) -> String? {
+    var buffer = [UInt8](repeating: 0, count: Int(PATH_MAX))
+    let count = unsafe buffer.withUnsafeMutableBytes { bytes in
+      unsafe readlink(path, bytes.baseAddress!.assumingMemoryBound(to: CChar.self), bytes.count)
+    }
+    return count < 0 ? nil : String(decoding: buffer[..<count], as: UTF8.self)
+  }
+
+  /// The path with every link followed; nil where it does not exist.
+  public static func resolved(_ path: String) -> String? {
+    guard let real = unsafe realpath(path, nil) else { return nil }
+    defer { unsafe free(real) }
+    return unsafe String(cString: real)
+  }
+
+  /// Whether the path exists, links followed.
+  public static func exists(_ path: String) -> Bool { unsafe access(path, F_OK) == 0 }
+
+  /// The device number of a device node, links followed, as `major:minor`; nil where it is none.
+  public static func deviceNumber(_ path: String) -> String? {
+    var status = stat()
+    guard unsafe stat(path, &status) == 0, status.st_rdev != 0 else { return nil }
+    return "\(vf_device_major(status.st_rdev)):\(vf_device_minor(status.st_rdev))"
+  }
+
+  /// The names in a folder, sorted; empty where there is no such folder.
+  public static func names(in folder: String) -> [String] {
+    guard let stream = unsafe opendir(folder) else { return [] }
+    defer { unsafe closedir(stream) }
+    var names: [String] = []
+    while let entry = unsafe readdir(stream) {
+      let name = unsafe withUnsafeBytes(of: &entry.pointee.d_name) { bytes in
+        unsafe String(decoding: bytes.prefix { $0 != 0 }, as: UTF8.self)
+      }
+      if name != ".", name != ".." { names.append(name) }
+    }
+    return names.sorted()
+  }
+
+  /// The last component of a path.
+  public static func lastComponent(_ path: String) -> String {
+    String(path.split(separator: "/").last ?? "")
+  }
+}

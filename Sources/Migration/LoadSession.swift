@@ -1,0 +1,320 @@
+// SPDX-License-Identifier: Apache-2.0
+
+/// The destination's side: writes the state of a group of devices out of a stream.
+///
+/// The manifest is compared with the devices before anything is touched. Then the group is stopped in the steps of
+/// ``Quiescing``, every device takes in its state in RESUMING, and only the stream's end lets them leave it: all to STOP,
+/// which is where careful drivers verify, then to running in two phases. Any fault before that resets the devices that
+/// were in RESUMING, because half a state is worth nothing; they are empty then, and the outcome says so.
+public struct LoadSession: SessionMachine {
+  /// What the caller chooses.
+  public struct Configuration: Hashable, Sendable {
+    /// Leave the devices in STOP once their state is in them.
+    public var keepStopped = false
+    /// Whether the channel takes answers to the source.
+    public var answers = false
+    /// Transfer buffers, each of ``StreamFormat/maximumDataSize`` bytes.
+    public var buffers = 4
+    /// Microseconds after which a device that does not answer is reported.
+    public var hangLimit: UInt64 = 5_000_000
+
+    public init() {}
+  }
+
+  private enum Phase: Hashable {
+    case awaitingManifest
+    case stopping(Quiescing.StopStep)
+    case loading
+    case starting(Quiescing.StartStep)
+    case ended
+  }
+
+  private struct Sink {
+    var writes = 0
+    var bytes: UInt64 = 0
+    /// The device was asked to go to RESUMING, so what it held before is gone.
+    var isTouched = false
+    var initialPending = false
+    var isVoiding = false
+    var expected: UInt64?
+  }
+
+  private let configuration: Configuration
+  private let devices: [SessionDevice]
+  private var phase = Phase.awaitingManifest
+  private var mover: GroupMover
+  private var sinks: [Sink]
+  private var answers = StreamWriter()
+  /// Frames that came in and could not be taken yet, oldest first, with their buffers.
+  private var held: [(item: StreamItem, buffer: Int?)] = []
+  private var framesUnderWay = 0
+  private var channelBroken = false
+  private var streamEnded = false
+  private var goals: [MigrationState] = []
+  private var isGoingBack = false
+  private var fault: SessionFault?
+  private var cleanupFaults: [SessionFault] = []
+
+  public private(set) var outcome: SessionOutcome?
+
+  /// The devices of the stream, once its manifest has come.
+  public private(set) var manifest: StreamManifest?
+
+  /// What the stream carries of the VMM's own, by device.
+  public private(set) var vmmStates: [[UInt8]?]
+
+  /// - Parameter devices: at least one, each in RUNNING, RUNNING_P2P or STOP; see ``refusal(devices:)``.
+  public init(devices: [SessionDevice], configuration: Configuration = Configuration()) {
+    precondition(!devices.isEmpty && configuration.buffers > 0)
+    self.devices = devices
+    self.configuration = configuration
+    // A device that was being filled has lost its own state: resetting it loses nothing more.
+    mover = GroupMover(devices: devices, resetAllowed: true, hangLimit: configuration.hangLimit)
+    sinks = devices.map { _ in Sink() }
+    vmmStates = devices.map { _ in nil }
+  }
+
+  /// Why nothing can be loaded into these devices, in words; nil where it can. Ask before ``begin(at:)``.
+  public static func refusal(devices: [SessionDevice]) -> String? {
+    SaveSession.refusal(devices: devices)
+  }
+
+  /// Why a stream does not fit these devices, in words; nil where it does.
+  public static func mismatch(manifest: StreamManifest, devices: [SessionDevice]) -> String? {
+    guard manifest.devices.count == devices.count else {
+      return "the stream holds \(manifest.devices.count) devices (\(manifest.devices.map(\.name).joined(separator: ", "))),"
+        + " and \(devices.count) were given: name one for each, in that order"
+    }
+    for (source, device) in zip(manifest.devices, devices) {
+      if source.driver != device.driver {
+        return "\(source.name) was saved by the driver \(source.driver), and \(device.name) has \(device.driver)"
+      }
+      if !device.features.isSuperset(of: source.features.intersection([.stopCopy, .preCopy])) {
+        return "\(source.name) was saved with \(source.features.names.joined(separator: ", ")), and \(device.name)"
+          + " has \(device.features.names.joined(separator: ", ")) only"
+      }
+      if !source.tag.isEmpty, !device.tag.isEmpty, source.tag != device.tag {
+        return "\(source.name) and \(device.name) have different compatibility tags"
+      }
+    }
+    return nil
+  }
+
+  public var progress: [DeviceProgress] {
+    zip(mover.members, sinks).map { member, sink in
+      DeviceProgress(state: member.state, bytes: sink.bytes, expectedBytes: sink.expected)
+    }
+  }
+
+  public var deadline: MonotonicTime? { mover.deadline }
+
+  // MARK: Steps
+
+  public mutating func begin(at now: MonotonicTime) -> [SessionEffect] {
+    return [.note(.phase("waiting for the stream"))] + (0..<configuration.buffers).map { .receive(buffer: $0) }
+  }
+
+  public mutating func handle(_ event: SessionEvent, at now: MonotonicTime) -> [SessionEffect] {
+    guard outcome == nil else { return [] }
+    var effects: [SessionEffect] = []
+    switch event {
+    case .control(let device, let request, let result):
+      if request == .setState(.resuming) { sinks[device].isTouched = true }
+      let step = mover.handle(device, request, result, at: now)
+      for fault in step.faults { fail(fault) }
+      effects += step.effects
+    case .received(let buffer, let item):
+      held.append((item, buffer))
+    case .written(let device, let buffer, let error):
+      sinks[device].writes -= 1
+      if let error { fail(.device(device, error)) }
+      effects += receive(into: buffer)
+    case .sent:
+      framesUnderWay -= 1
+    case .streamFailed(let error):
+      fail(.stream(error))
+    case .channelFailed(let error):
+      channelBroken = true
+      // Answers are a courtesy; a source that has sent everything may be gone already.
+      if !streamEnded { fail(.channel(error)) }
+    case .interrupt(let reason):
+      if fault != nil || hasWholeState { mover.giveUpHung() } else { fail(.interrupted(reason)) }
+    case .time:
+      effects += mover.noteHangs(at: now)
+    case .read, .channelFinished:
+      break
+    }
+    var before: Phase
+    repeat {
+      before = phase
+      effects += step(at: now)
+    } while phase != before && outcome == nil
+    return effects
+  }
+
+  /// Every device has left RESUMING by the arc to STOP: from here on a fault undoes nothing.
+  private var hasWholeState: Bool {
+    if case .starting(let step) = phase { step != .leaveData } else { phase == .ended }
+  }
+
+  private mutating func fail(_ fault: SessionFault) {
+    if self.fault == nil { self.fault = fault } else { cleanupFaults.append(fault) }
+  }
+
+  private mutating func receive(into buffer: Int?) -> [SessionEffect] {
+    guard fault == nil, !streamEnded else { return [] }
+    return [.receive(buffer: buffer)]
+  }
+
+  private mutating func step(at now: MonotonicTime) -> [SessionEffect] {
+    if fault != nil, !isGoingBack, !hasWholeState {
+      guard mover.isSettled else { return [] }
+      isGoingBack = true
+      held = []
+      for device in sinks.indices where sinks[device].isTouched { mover.demandReset(device) }
+      // Before the first transition there is nothing to take back.
+      if phase == .awaitingManifest { return end() }
+      return [.note(.phase("going back"))] + start(.leaveData, at: now)
+    }
+    switch phase {
+    case .awaitingManifest:
+      return takeManifest(at: now)
+    case .stopping(let step):
+      guard mover.isSettled else { return [] }
+      let steps = Quiescing.StopStep.allCases
+      let next = steps.index(after: steps.firstIndex(of: step) ?? steps.startIndex)
+      if next < steps.endIndex { return stop(steps[next], at: now) }
+      phase = .loading
+      return [.note(.phase("loading"))]
+    case .loading:
+      return load(at: now)
+    case .starting(let step):
+      guard mover.isSettled else { return [] }
+      let steps = Quiescing.StartStep.allCases
+      let next = steps.index(after: steps.firstIndex(of: step) ?? steps.startIndex)
+      return next < steps.endIndex ? start(steps[next], at: now) : end()
+    case .ended:
+      return []
+    }
+  }
+
+  private mutating func takeManifest(at now: MonotonicTime) -> [SessionEffect] {
+    guard let first = held.first else { return [] }
+    guard case .manifest(let manifest) = first.item else {
+      held.removeFirst()
+      return receive(into: first.buffer)
+    }
+    held.removeFirst()
+    self.manifest = manifest
+    if let mismatch = Self.mismatch(manifest: manifest, devices: devices) {
+      fail(.mismatch(mismatch))
+      return step(at: now)
+    }
+    return receive(into: first.buffer) + stop(.endPeerTransfers, at: now)
+  }
+
+  private mutating func stop(_ step: Quiescing.StopStep, at now: MonotonicTime) -> [SessionEffect] {
+    phase = .stopping(step)
+    return [.note(.phase(step.phaseName))]
+      + mover.begin(
+        .forward,
+        targets: mover.members.map { member in
+          member.state.flatMap { Quiescing.target(step, graph: member.graph, from: $0, goal: .resuming) }
+        }, at: now)
+  }
+
+  private mutating func start(_ step: Quiescing.StartStep, at now: MonotonicTime) -> [SessionEffect] {
+    phase = .starting(step)
+    if step == .leaveData {
+      goals = devices.map { isGoingBack ? $0.state : configuration.keepStopped ? .stop : .running }
+    }
+    var targets: [MigrationState?] = []
+    for index in mover.members.indices {
+      let member = mover.members[index]
+      guard let state = member.state else {
+        targets.append(step == .leaveData ? .stop : goals[index])
+        continue
+      }
+      if isGoingBack, step == .leaveData, sinks[index].isTouched {
+        targets.append(.running)
+        continue
+      }
+      targets.append(
+        step == .leaveData && member.ladder.mustPassStop
+          ? .stop : Quiescing.target(step, graph: member.graph, from: state, goal: goals[index]))
+    }
+    // Out of RESUMING the ladder knows one way only, the reset; a whole state leaves it by the arc to STOP.
+    let direction: GroupMover.Direction = !isGoingBack && step == .leaveData ? .forward : .back
+    return [.note(.phase(step.phaseName))] + mover.begin(direction, targets: targets, at: now)
+  }
+
+  private mutating func end() -> [SessionEffect] {
+    guard sinks.allSatisfy({ $0.writes == 0 }) || mover.members.contains(where: \.isHung) else { return [] }
+    guard channelBroken || framesUnderWay == 0 else { return [] }
+    phase = .ended
+    outcome = SessionOutcome(
+      fault: fault, cleanupFaults: cleanupFaults,
+      devices: zip(devices, mover.members).map { device, member in
+        DeviceOutcome(name: device.name, state: member.state, wasReset: member.wasReset, isHung: member.isHung)
+      })
+    return []
+  }
+
+  // MARK: Data
+
+  /// Takes frames in order, as far as the devices allow.
+  private mutating func load(at now: MonotonicTime) -> [SessionEffect] {
+    var effects: [SessionEffect] = []
+    while fault == nil, let first = held.first {
+      guard take(first.item, buffer: first.buffer, at: now, &effects) else { break }
+      held.removeFirst()
+    }
+    if configuration.answers {
+      for device in sinks.indices where sinks[device].initialPending && sinks[device].writes == 0 {
+        sinks[device].initialPending = false
+        framesUnderWay += 1
+        effects.append(.send(answers.mark(.initialLoaded, device: device)))
+      }
+    }
+    if streamEnded, fault == nil, held.isEmpty, sinks.allSatisfy({ $0.writes == 0 }), mover.isSettled {
+      effects += start(.leaveData, at: now)
+    }
+    return effects
+  }
+
+  /// - Returns: whether the frame was taken; otherwise it has to wait.
+  private mutating func take(
+    _ item: StreamItem, buffer: Int?, at now: MonotonicTime, _ effects: inout [SessionEffect]
+  ) -> Bool {
+    switch item {
+    case .deviceData(let device, let bytes):
+      guard let buffer else { break }
+      sinks[device].writes += 1
+      sinks[device].bytes += UInt64(bytes)
+      effects.append(.write(device: device, buffer: buffer, bytes: bytes))
+      return true
+    case .void(let device):
+      // The device begins anew: what is under way ends, it is reset, and it goes back into RESUMING.
+      guard sinks[device].writes == 0, !mover.isBusy(device) else { return false }
+      guard sinks[device].isVoiding else {
+        sinks[device].isVoiding = true
+        effects.append(mover.restart(device, to: .resuming, at: now))
+        return false
+      }
+      sinks[device] = Sink()
+      sinks[device].isTouched = true
+    case .initialComplete(let device):
+      sinks[device].initialPending = true
+    case .vmmState(let device, let bytes):
+      vmmStates[device] = bytes
+    case .deviceEnd(let device, let bytes):
+      sinks[device].expected = bytes
+    case .end:
+      streamEnded = true
+    case .manifest, .initialLoaded, .skipped:
+      break
+    }
+    effects += receive(into: buffer)
+    return true
+  }
+}

@@ -1,0 +1,514 @@
+// SPDX-License-Identifier: Apache-2.0
+
+/// The source's side: reads the state of a group of devices into a stream.
+///
+/// Pre-copy where a device offers it, then the group stops in the steps of ``Quiescing``, every device is read to its
+/// end, the stream is finished, and the group runs again or stays stopped. A fault at any point takes every device back
+/// to the state that it was found in.
+public struct SaveSession: SessionMachine {
+  /// What the caller chooses.
+  public struct Configuration: Hashable, Sendable {
+    /// Leave the devices in STOP once the stream is finished.
+    public var keepStopped = false
+    /// A device that nothing else brings back may be reset, which empties it.
+    public var resetAllowed = false
+    /// Read device state before the stop.
+    public var preCopy = true
+    /// The pace of pre-copy.
+    public var pace = PreCopyPace.Limits()
+    /// The channel brings answers: the group is stopped only when the destination has every device's initial data.
+    public var awaitsAnswers = false
+    /// Transfer buffers, each of ``StreamFormat/maximumDataSize`` bytes.
+    public var buffers = 4
+    /// Microseconds after which a device that does not answer is reported.
+    public var hangLimit: UInt64 = 5_000_000
+
+    public init() {}
+  }
+
+  private enum Phase: Hashable {
+    case measuring
+    case enteringPreCopy
+    case preCopying
+    case stopping(Quiescing.StopStep)
+    case copying
+    case finishing
+    case starting(Quiescing.StartStep)
+    case ended
+  }
+
+  /// The data session of a device, and what has been read from it.
+  private struct Pump {
+    /// The destination says that it has taken in the initial data.
+    var initialLoaded = false
+    var isOpen = false
+    var isAtEnd = false
+    var hasEnded = false
+    var reads = 0
+    /// An error that a guest's reset explains; the device is asked for its state before anything else.
+    var suspicion: DeviceError?
+    /// Bytes read since the last pre-copy info.
+    var bytesSinceInfo: UInt64 = 0
+    var infoDue: MonotonicTime?
+    var infoAsked = false
+    var initialMarked = false
+    var restarts = 0
+    var bytes: UInt64 = 0
+    var preCopyBytes: UInt64 = 0
+    var stopCopySize: UInt64?
+    var left: UInt64?
+    var pace: PreCopyPace
+  }
+
+  private let configuration: Configuration
+  private let devices: [SessionDevice]
+  private var phase = Phase.measuring
+  private var mover: GroupMover
+  private var writer = StreamWriter()
+  private var pumps: [Pump]
+  private var freeBuffers: [Int]
+  private var nextReader = 0
+  /// Where each device should end; settled when the way there begins.
+  private var goals: [MigrationState] = []
+  private var fault: SessionFault?
+  private var cleanupFaults: [SessionFault] = []
+  private var channelBroken = false
+  private var framesUnderWay = 0
+
+  public private(set) var outcome: SessionOutcome?
+
+  /// When the first device began to stop and when the last was back where it should be; nil before.
+  public private(set) var stopBegan: MonotonicTime?
+  public private(set) var stopEnded: MonotonicTime?
+
+  /// - Parameter devices: at least one, each in RUNNING, RUNNING_P2P or STOP; see ``refusal(devices:)``.
+  public init(devices: [SessionDevice], configuration: Configuration = Configuration()) {
+    precondition(!devices.isEmpty && configuration.buffers > 0)
+    self.devices = devices
+    self.configuration = configuration
+    mover = GroupMover(
+      devices: devices, resetAllowed: configuration.resetAllowed, hangLimit: configuration.hangLimit)
+    pumps = devices.map { _ in Pump(pace: PreCopyPace(limits: configuration.pace)) }
+    freeBuffers = Array((0..<configuration.buffers).reversed())
+  }
+
+  /// Why these devices can't be saved together, in words; nil where they can. Ask before ``begin(at:)``.
+  public static func refusal(devices: [SessionDevice]) -> String? {
+    for device in devices {
+      guard device.features.contains(.stopCopy) else { return "\(device.name) can't be migrated" }
+      switch device.state {
+      case .running, .runningP2P, .stop: continue
+      case .error: return "\(device.name) is in error: only a reset brings it back, and then it is empty"
+      case .stopCopy, .resuming, .preCopy, .preCopyP2P:
+        return "\(device.name) is in \(device.state): somebody is migrating it"
+      }
+    }
+    let manifest = StreamManifest(devices: devices.map(\.manifestRecord))
+    if let problem = manifest.problem { return "no manifest can be written: \(problem)" }
+    for device in devices where (device.vmmState?.count ?? 0) > StreamFormat.maximumDataSize {
+      return "the VMM's state of \(device.name) is longer than \(StreamFormat.maximumDataSize) bytes"
+    }
+    return Quiescing.refusal(devices: devices)
+  }
+
+  public var progress: [DeviceProgress] {
+    zip(mover.members, pumps).map { member, pump in
+      DeviceProgress(
+        state: member.state, bytes: pump.bytes, preCopyBytes: pump.preCopyBytes,
+        expectedBytes: pump.left.map { pump.bytes &+ $0 } ?? pump.stopCopySize)
+    }
+  }
+
+  /// How often each device's state was begun anew because its guest reset it.
+  public var restarts: [Int] { pumps.map(\.restarts) }
+
+  public var deadline: MonotonicTime? {
+    let infos = phase == .preCopying ? pumps.compactMap { $0.infoAsked ? nil : $0.infoDue } : []
+    return (infos + [mover.deadline].compactMap { $0 }).min()
+  }
+
+  // MARK: Steps
+
+  public mutating func begin(at now: MonotonicTime) -> [SessionEffect] {
+    var effects: [SessionEffect] = [.note(.phase("looking"))]
+    effects.append(send(writer.manifest(StreamManifest(devices: devices.map(\.manifestRecord)))))
+    for (index, device) in devices.enumerated() {
+      if let vmmState = device.vmmState { effects.append(send(writer.vmmState(device: index, bytes: vmmState))) }
+    }
+    if configuration.awaitsAnswers { effects.append(.receive(buffer: nil)) }
+    for index in devices.indices { effects.append(mover.ask(index, .stopCopySize, at: now)) }
+    return effects
+  }
+
+  public mutating func handle(_ event: SessionEvent, at now: MonotonicTime) -> [SessionEffect] {
+    guard outcome == nil else { return [] }
+    var effects: [SessionEffect] = []
+    switch event {
+    case .control(let device, let request, let result):
+      effects += control(device, request, result, at: now)
+    case .read(let device, let buffer, let result):
+      effects += read(device, buffer, result, at: now)
+    case .sent(let payload):
+      framesUnderWay -= 1
+      if case .buffer(let buffer) = payload { freeBuffers.append(buffer) }
+    case .channelFailed(let error):
+      channelBroken = true
+      fail(.channel(error))
+    case .streamFailed(let error):
+      fail(.stream(error))
+    case .channelFinished:
+      if phase == .finishing { effects += start(.leaveData, at: now) }
+    case .interrupt(let reason):
+      // On the way back there is nothing to end, but there may be a device that never answers.
+      if fault != nil || isGoingBack { mover.giveUpHung() } else { fail(.interrupted(reason)) }
+    case .time:
+      effects += mover.noteHangs(at: now)
+    case .received(_, let item):
+      if case .initialLoaded(let device) = item, pumps.indices.contains(device), pumps[device].initialMarked {
+        pumps[device].initialLoaded = true
+      }
+      effects.append(.receive(buffer: nil))
+    case .written:
+      break
+    }
+    effects += proceed(at: now)
+    return effects
+  }
+
+  /// Does whatever has become possible.
+  private mutating func proceed(at now: MonotonicTime) -> [SessionEffect] {
+    var effects: [SessionEffect] = []
+    var before: Phase
+    repeat {
+      before = phase
+      effects += step(at: now)
+    } while phase != before && outcome == nil
+    return effects
+  }
+
+  private mutating func step(at now: MonotonicTime) -> [SessionEffect] {
+    if fault != nil, !isGoingBack {
+      guard mover.isSettled else { return [] }
+      return [.note(.phase("going back"))] + start(.leaveData, at: now)
+    }
+    switch phase {
+    case .measuring:
+      guard mover.isSettled else { return [] }
+      guard configuration.preCopy, mover.members.contains(where: { preCopyState(of: $0) != nil }) else {
+        return stop(.endPeerTransfers, at: now)
+      }
+      phase = .enteringPreCopy
+      return [.note(.phase("pre-copy"))] + mover.begin(.forward, targets: mover.members.map(preCopyState), at: now)
+    case .enteringPreCopy:
+      guard mover.isSettled else { return [] }
+      phase = .preCopying
+      for index in pumps.indices where mover.members[index].state?.isSaving == true { pumps[index].infoDue = now }
+      return []
+    case .preCopying:
+      return preCopy(at: now)
+    case .stopping(let step):
+      guard mover.isSettled else { return [] }
+      let steps = Quiescing.StopStep.allCases
+      let next = steps.index(after: steps.firstIndex(of: step) ?? steps.startIndex)
+      if next < steps.endIndex { return stop(steps[next], at: now) }
+      phase = .copying
+      for index in pumps.indices { pumps[index].isAtEnd = false }
+      return [.note(.phase("copying"))]
+    case .copying:
+      return copy()
+    case .finishing, .ended:
+      return []
+    case .starting(let step):
+      guard mover.isSettled else { return [] }
+      let steps = Quiescing.StartStep.allCases
+      let next = steps.index(after: steps.firstIndex(of: step) ?? steps.startIndex)
+      if next < steps.endIndex { return start(steps[next], at: now) }
+      return end(at: now)
+    }
+  }
+
+  private var isGoingBack: Bool {
+    if case .starting = phase { true } else { phase == .ended }
+  }
+
+  private mutating func fail(_ fault: SessionFault) {
+    if self.fault == nil { self.fault = fault } else { cleanupFaults.append(fault) }
+  }
+
+  private mutating func send(_ frame: OutgoingFrame) -> SessionEffect {
+    framesUnderWay += 1
+    return .send(frame)
+  }
+
+  // MARK: Moving the group
+
+  private func preCopyState(of member: GroupMover.Member) -> MigrationState? {
+    switch member.state {
+    case .running where member.graph.contains(.preCopy): .preCopy
+    case .runningP2P where member.graph.contains(.preCopyP2P): .preCopyP2P
+    default: nil
+    }
+  }
+
+  private mutating func stop(_ step: Quiescing.StopStep, at now: MonotonicTime) -> [SessionEffect] {
+    phase = .stopping(step)
+    if stopBegan == nil { stopBegan = now }
+    return [.note(.phase(step.phaseName))]
+      + mover.begin(
+        .forward,
+        targets: mover.members.map { member in
+          member.state.flatMap { Quiescing.target(step, graph: member.graph, from: $0, goal: .stopCopy) }
+        }, at: now)
+  }
+
+  private mutating func start(_ step: Quiescing.StartStep, at now: MonotonicTime) -> [SessionEffect] {
+    phase = .starting(step)
+    if step == .leaveData {
+      goals = devices.map { fault == nil && configuration.keepStopped ? .stop : $0.state }
+    }
+    var targets: [MigrationState?] = []
+    for index in mover.members.indices {
+      let member = mover.members[index]
+      // A device that does not say where it is is asked again on the way to its goal.
+      guard let state = member.state else {
+        targets.append(step == .leaveData ? .stop : goals[index])
+        continue
+      }
+      targets.append(
+        step == .leaveData && member.ladder.mustPassStop
+          ? .stop : Quiescing.target(step, graph: member.graph, from: state, goal: goals[index]))
+    }
+    return [.note(.phase(step.phaseName))] + mover.begin(.back, targets: targets, at: now)
+  }
+
+  private mutating func end(at now: MonotonicTime) -> [SessionEffect] {
+    // Reads that were under way end with the session that they belong to; only then are their buffers free.
+    guard pumps.allSatisfy({ $0.reads == 0 }) || mover.members.contains(where: \.isHung) else { return [] }
+    guard channelBroken || framesUnderWay == 0 else { return [] }
+    phase = .ended
+    stopEnded = now
+    outcome = SessionOutcome(
+      fault: fault, cleanupFaults: cleanupFaults,
+      devices: zip(devices, mover.members).map { device, member in
+        DeviceOutcome(name: device.name, state: member.state, wasReset: member.wasReset, isHung: member.isHung)
+      })
+    return []
+  }
+
+  private mutating func control(
+    _ device: Int, _ request: ControlRequest, _ result: Result<ControlAnswer, DeviceError>, at now: MonotonicTime
+  ) -> [SessionEffect] {
+    switch request {
+    case .stopCopySize:
+      mover.release(device)
+      if case .success(.stopCopySize(let size)) = result { pumps[device].stopCopySize = size }
+      return []
+    case .preCopyInfo:
+      mover.release(device)
+      pumps[device].infoAsked = false
+      switch result {
+      case .success(.preCopyInfo(let info)):
+        return take(info, of: device, at: now)
+      case .success:
+        return []
+      case .failure(let error):
+        suspectReset(of: device, error)
+        return []
+      }
+    case .readState where pumps[device].suspicion != nil && phase == .preCopying:
+      return settleSuspicion(device, result, at: now)
+    case .setState, .readState, .reset:
+      let step = mover.handle(device, request, result, at: now)
+      for fault in step.faults { fail(fault) }
+      var effects = step.effects
+      if case .success(.moved(true)) = result {
+        pumps[device].isOpen = true
+        if phase == .preCopying { pumps[device].infoDue = now }
+      }
+      if mover.members[device].state?.isSaving == false { pumps[device].isOpen = false }
+      if let device = step.unexpectedSession { effects += restart(device) }
+      return effects
+    }
+  }
+
+  // MARK: Data
+
+  private var readsPerDevice: Int { max(1, configuration.buffers / devices.count) }
+
+  /// Hands free buffers to the devices that can use one, in turn.
+  private mutating func pump() -> [SessionEffect] {
+    var effects: [SessionEffect] = []
+    var idle = 0
+    while idle < pumps.count, !freeBuffers.isEmpty {
+      let device = nextReader
+      nextReader = (nextReader + 1) % pumps.count
+      guard pumps[device].isOpen, !pumps[device].isAtEnd, pumps[device].suspicion == nil,
+        pumps[device].reads < readsPerDevice
+      else {
+        idle += 1
+        continue
+      }
+      idle = 0
+      pumps[device].reads += 1
+      effects.append(.read(device: device, buffer: freeBuffers.removeLast()))
+    }
+    return effects
+  }
+
+  private mutating func read(
+    _ device: Int, _ buffer: Int, _ result: Result<DataRead, DeviceError>, at now: MonotonicTime
+  ) -> [SessionEffect] {
+    pumps[device].reads -= 1
+    switch result {
+    case .success(.bytes(let count)) where fault == nil:
+      pumps[device].bytes += UInt64(count)
+      pumps[device].bytesSinceInfo += UInt64(count)
+      pumps[device].left = pumps[device].left.map { $0 > UInt64(count) ? $0 - UInt64(count) : 0 }
+      if phase == .preCopying { pumps[device].preCopyBytes += UInt64(count) }
+      return [send(writer.deviceData(device: device, buffer: buffer, bytes: count))]
+    case .success(.end):
+      pumps[device].isAtEnd = true
+    case .success:
+      break
+    case .failure(let error):
+      if fault == nil { suspectReset(of: device, error) }
+    }
+    freeBuffers.append(buffer)
+    return []
+  }
+
+  private mutating func preCopy(at now: MonotonicTime) -> [SessionEffect] {
+    var effects: [SessionEffect] = []
+    for device in pumps.indices where !mover.isBusy(device) {
+      if pumps[device].suspicion != nil {
+        if pumps[device].reads == 0 { effects.append(mover.ask(device, .readState, at: now)) }
+      } else if let due = pumps[device].infoDue, due <= now, pumps[device].isOpen {
+        pumps[device].infoDue = nil
+        pumps[device].infoAsked = true
+        effects.append(mover.ask(device, .preCopyInfo, at: now))
+      }
+    }
+    effects += pump()
+    let ready = pumps.allSatisfy { isReadyToStop($0) }
+    if ready, mover.isSettled, effects.isEmpty { effects += stop(.endPeerTransfers, at: now) }
+    return effects
+  }
+
+  private func isReadyToStop(_ pump: Pump) -> Bool {
+    guard pump.isOpen else { return true }
+    return pump.pace.isReady && pump.isAtEnd && pump.reads == 0 && (pump.initialLoaded || !configuration.awaitsAnswers)
+  }
+
+  private mutating func take(_ info: PreCopyInfo, of device: Int, at now: MonotonicTime) -> [SessionEffect] {
+    guard phase == .preCopying, fault == nil else { return [] }
+    pumps[device].pace.take(info, bytesRead: pumps[device].bytesSinceInfo, isDrained: pumps[device].isAtEnd)
+    pumps[device].bytesSinceInfo = 0
+    pumps[device].left = info.remainingBytes
+    pumps[device].infoDue = now.adding(microseconds: configuration.pace.interval)
+    var effects: [SessionEffect] = []
+    if info.initialBytes == 0, !pumps[device].initialMarked {
+      pumps[device].initialMarked = true
+      effects.append(send(writer.mark(.initialComplete, device: device)))
+    }
+    // What is left of a device that is ready is read after the stop; where nothing is left there is nothing to read.
+    pumps[device].isAtEnd = info.remainingBytes == 0 || pumps[device].pace.isReady
+    return effects
+  }
+
+  private mutating func copy() -> [SessionEffect] {
+    var effects = pump()
+    for device in pumps.indices
+    where pumps[device].isAtEnd && pumps[device].reads == 0 && !pumps[device].hasEnded {
+      pumps[device].hasEnded = true
+      effects.append(send(writer.deviceEnd(device: device)))
+    }
+    if pumps.allSatisfy(\.hasEnded) {
+      phase = .finishing
+      effects += [send(writer.end()), .finishChannel]
+    }
+    return effects
+  }
+
+  // MARK: A guest that resets its device
+
+  /// During pre-copy the guest still runs and may reset its device: the data session is over then, and the device is in
+  /// RUNNING. Anything else is a fault.
+  private mutating func suspectReset(of device: Int, _ error: DeviceError) {
+    let mayBeReset = error.errno == .noDevice || error.errno == .invalidArgument
+    guard phase == .preCopying, mayBeReset else { return fail(.device(device, error)) }
+    pumps[device].suspicion = error
+    pumps[device].infoDue = nil
+  }
+
+  private mutating func settleSuspicion(
+    _ device: Int, _ result: Result<ControlAnswer, DeviceError>, at now: MonotonicTime
+  ) -> [SessionEffect] {
+    mover.release(device)
+    let suspicion = pumps[device].suspicion
+    pumps[device].suspicion = nil
+    switch result {
+    case .success(.state(let state)) where state == .running || state == .runningP2P:
+      mover.observe(device, state: state)
+      pumps[device].isOpen = false
+      var effects = restart(device)
+      guard fault == nil, let again = preCopyState(of: mover.members[device]) else { return effects }
+      effects.append(mover.ask(device, .setState(again), at: now))
+      return effects
+    case .success(.state(let state)):
+      mover.observe(device, state: state)
+      fail(.device(device, suspicion ?? DeviceError(.readState, .unexpectedState(state))))
+    case .failure(let error):
+      fail(.device(device, suspicion ?? error))
+    case .success:
+      break
+    }
+    return []
+  }
+
+  /// Voids what was sent of a device; its new session is read from the start.
+  private mutating func restart(_ device: Int) -> [SessionEffect] {
+    pumps[device].restarts += 1
+    guard pumps[device].restarts <= configuration.pace.mostRestarts else {
+      fail(.keptResetting(device, times: pumps[device].restarts))
+      return []
+    }
+    pumps[device].bytes = 0
+    pumps[device].preCopyBytes = 0
+    pumps[device].initialMarked = false
+    pumps[device].initialLoaded = false
+    pumps[device].isAtEnd = false
+    pumps[device].bytesSinceInfo = 0
+    pumps[device].left = nil
+    pumps[device].pace = PreCopyPace(limits: configuration.pace)
+    return [.note(.restarted(device: device, times: pumps[device].restarts)), send(writer.mark(.void, device: device))]
+  }
+}
+
+extension SessionDevice {
+  var manifestRecord: StreamManifest.Device {
+    StreamManifest.Device(name: name, driver: driver, features: features, tag: tag)
+  }
+}
+
+extension Quiescing.StopStep {
+  /// What a person who watches reads.
+  var phaseName: String {
+    switch self {
+    case .endPeerTransfers: "ending peer transfers"
+    case .stopOthers: "stopping devices without P2P states"
+    case .stopAll: "stopping all"
+    }
+  }
+}
+
+extension Quiescing.StartStep {
+  /// What a person who watches reads.
+  var phaseName: String {
+    switch self {
+    case .leaveData: "closing data sessions"
+    case .answerPeers: "answering peers"
+    case .startOthers: "starting devices without P2P states"
+    case .startAll: "starting all"
+    }
+  }
+}

@@ -1,0 +1,179 @@
+// SPDX-License-Identifier: Apache-2.0
+// What a session is to whoever drives it: threads on a kernel, or an event queue in a simulation.
+
+/// One device of a session, as it was found before the first transition.
+public struct SessionDevice: Hashable, Sendable {
+  /// The device's name here.
+  public var name: String
+  /// Its kernel driver's name.
+  public var driver: String
+  /// What the driver supports.
+  public var features: MigrationFeatures
+  /// The state that it was found in, and to which every failure returns it.
+  public var state: MigrationState
+  /// What must match on the other side (DA7).
+  public var tag: [UInt8]
+  /// What the VMM keeps for the device itself, to be carried along.
+  public var vmmState: [UInt8]?
+
+  public init(
+    name: String, driver: String, features: MigrationFeatures, state: MigrationState, tag: [UInt8] = [],
+    vmmState: [UInt8]? = nil
+  ) {
+    self.name = name
+    self.driver = driver
+    self.features = features
+    self.state = state
+    self.tag = tag
+    self.vmmState = vmmState
+  }
+}
+
+/// A request on a device's control lane. Each device has at most one under way.
+public enum ControlRequest: Hashable, Sendable {
+  /// ``MigratableDevice/setMigrationState(_:)``; what it opens becomes the device's data session.
+  case setState(MigrationState)
+  /// ``MigratableDevice/migrationState()``.
+  case readState
+  /// ``MigrationData/preCopyInfo()`` of the device's data session.
+  case preCopyInfo
+  /// ``MigratableDevice/stopCopySize()``.
+  case stopCopySize
+  /// ``MigratableDevice/reset()``.
+  case reset
+}
+
+/// What a device answered on its control lane.
+public enum ControlAnswer: Hashable, Sendable {
+  /// It is in the state that was asked for.
+  case moved(openedData: Bool)
+  /// It is in this state.
+  case state(MigrationState)
+  /// How much pre-copy data it has.
+  case preCopyInfo(PreCopyInfo)
+  /// How many bytes it expects to give in STOP_COPY.
+  case stopCopySize(UInt64?)
+  /// It was reset.
+  case reset
+}
+
+/// What a session wants done. Effects of one lane are carried out in order; those of different lanes at the same time.
+public enum SessionEffect: Hashable, Sendable {
+  /// On the device's control lane.
+  case control(device: Int, ControlRequest)
+  /// On the device's data lane: read into the whole of this buffer.
+  case read(device: Int, buffer: Int)
+  /// On the device's data lane: write the first bytes of this buffer.
+  case write(device: Int, buffer: Int, bytes: Int)
+  /// On the channel.
+  case send(OutgoingFrame)
+  /// On the channel, after the last frame: see ``Channel/finish()``.
+  case finishChannel
+  /// On the channel's other direction: take in the next frame; a payload of device data goes into this buffer. A
+  /// source, which expects answers only, gives none.
+  case receive(buffer: Int?)
+  /// Tell whoever watches.
+  case note(SessionNote)
+}
+
+/// What happened.
+public enum SessionEvent: Sendable {
+  /// A control request ended.
+  case control(device: Int, ControlRequest, Result<ControlAnswer, DeviceError>)
+  /// A read ended.
+  case read(device: Int, buffer: Int, Result<DataRead, DeviceError>)
+  /// A write ended; nil where it succeeded.
+  case written(device: Int, buffer: Int, DeviceError?)
+  /// A frame has gone out, in the order of sending.
+  case sent(OutgoingFrame.Payload)
+  /// The channel was finished.
+  case channelFinished
+  /// A frame came in.
+  case received(buffer: Int?, StreamItem)
+  /// What came in is not a stream, or no longer.
+  case streamFailed(StreamError)
+  /// The channel failed.
+  case channelFailed(ChannelError)
+  /// Time has passed: the moment of ``SessionMachine/deadline`` is here.
+  case time
+  /// A person or a signal ends the session: everything goes back. Said again, devices that hang are given up.
+  case interrupt(reason: String)
+}
+
+/// What a person who watches is told.
+public enum SessionNote: Hashable, Sendable {
+  /// The session enters a part of its way.
+  case phase(String)
+  /// A device made one arc, or failed to; begin and end by the driving clock.
+  case arc(device: Int, from: MigrationState?, to: MigrationState, begin: MonotonicTime, end: MonotonicTime, DeviceError?)
+  /// A device was reset, and is empty.
+  case reset(device: Int)
+  /// The guest reset a device during pre-copy; its state is sent anew.
+  case restarted(device: Int, times: Int)
+  /// A device has not answered for this long.
+  case hung(device: Int, ControlRequest, microseconds: UInt64)
+}
+
+/// Why a session failed.
+public enum SessionFault: Error, Hashable, Sendable {
+  /// A device did not do what it was asked.
+  case device(Int, DeviceError)
+  /// The channel failed.
+  case channel(ChannelError)
+  /// What came in is not a stream.
+  case stream(StreamError)
+  /// The stream does not fit the devices: nothing was changed.
+  case mismatch(String)
+  /// The guest reset a device again and again, this many times.
+  case keptResetting(Int, times: Int)
+  /// A person or a signal ended it.
+  case interrupted(String)
+}
+
+/// Where a device is after a session.
+public struct DeviceOutcome: Hashable, Sendable {
+  /// The device's name.
+  public var name: String
+  /// The state that it was last known to be in; nil where it does not say.
+  public var state: MigrationState?
+  /// Whether it was reset on the way, and so is empty unless a state was loaded since.
+  public var wasReset = false
+  /// Whether a call that it never answered was given up.
+  public var isHung = false
+}
+
+/// How a session ended.
+public struct SessionOutcome: Hashable, Sendable {
+  /// The first fault; nil where the session succeeded.
+  public var fault: SessionFault?
+  /// What failed afterwards, on the way back.
+  public var cleanupFaults: [SessionFault] = []
+  /// Where every device is.
+  public var devices: [DeviceOutcome]
+}
+
+/// What a person who watches sees of one device.
+public struct DeviceProgress: Hashable, Sendable {
+  /// The state that it was last known to be in.
+  public var state: MigrationState?
+  /// Bytes of device state moved since the start or the last void.
+  public var bytes: UInt64 = 0
+  /// Of these, bytes moved before the stop.
+  public var preCopyBytes: UInt64 = 0
+  /// Bytes that it expects to give in all, as far as it says.
+  public var expectedBytes: UInt64?
+}
+
+/// A session as pure steps: events in, effects out. No clock, no threads, no descriptors.
+public protocol SessionMachine: Sendable {
+  /// The first effects.
+  mutating func begin(at now: MonotonicTime) -> [SessionEffect]
+  /// Takes an event.
+  mutating func handle(_ event: SessionEvent, at now: MonotonicTime) -> [SessionEffect]
+  /// When ``SessionEvent/time`` is due, if nothing else happens before.
+  var deadline: MonotonicTime? { get }
+  /// Set once the session is over; no effect is under way then.
+  var outcome: SessionOutcome? { get }
+  /// One for each device.
+  var progress: [DeviceProgress] { get }
+}

@@ -1,0 +1,18 @@
+// SPDX-License-Identifier: Apache-2.0
+
+/// Where the system's folders are: `/` for real, a temporary folder in a test.
+public struct SystemRoot: Hashable, Sendable {
+  /// The path that comes before `/sys`, `/dev` and `/proc`; empty for the real system.
+  public let prefix: String
+
+  public init(prefix: String = "") { self.prefix = prefix }
+
+  /// sysfs.
+  public var sys: String { prefix + "/sys" }
+  /// Device nodes.
+  public var dev: String { prefix + "/dev" }
+  /// procfs.
+  public var proc: String { prefix + "/proc" }
+  /// debugfs.
+  public var debug: String { prefix + "/sys/kernel/debug" }
+}

@@ -1,0 +1,74 @@
+// SPDX-License-Identifier: Apache-2.0
+internal import Glibc
+public import LinuxIO
+public import Migration
+
+/// A channel over one open descriptor: a file, a pipe, a terminal, a socket.
+///
+/// It owns the descriptor and closes it with the last reference. The descriptor's mode is left alone, because others may
+/// share it; calls that wait can be cancelled in either mode.
+public final class DescriptorChannel: Channel {
+  /// What messages call it.
+  public let name: String
+  /// Whether both directions are used.
+  public let isTwoWay: Bool
+  private let descriptor: Descriptor
+  private let cancellation: Cancellation
+  /// Regular files never make a caller wait, and `poll` says nothing of them.
+  private let waits: Bool
+
+  /// - Parameters:
+  ///   - descriptor: becomes the channel's own, in success and in failure.
+  ///   - isTwoWay: whether the other end answers on the same descriptor.
+  public init(owning descriptor: consuming Descriptor, isTwoWay: Bool = false) throws(SystemError) {
+    name = descriptor.subject
+    self.isTwoWay = isTwoWay
+    waits = try !descriptor.isRegularFile()
+    cancellation = try Cancellation()
+    self.descriptor = descriptor
+  }
+
+  private func failure(_ operation: String, _ error: SystemError) -> ChannelError {
+    ChannelError(operation, channel: name, errno: ErrorNumber(rawValue: error.errno))
+  }
+
+  public func write(_ header: Span<UInt8>, _ payload: Span<UInt8>) throws(ChannelError) {
+    var taken = 0
+    while taken < header.count + payload.count {
+      let first = header.extracting(min(taken, header.count)..<header.count)
+      let second = payload.extracting(max(0, taken - header.count)..<payload.count)
+      do throws(SystemError) {
+        if waits { try cancellation.wait(for: .write, on: descriptor) }
+        taken += try descriptor.write(first, second, waits: !waits)
+      } catch {
+        if error.errno != EAGAIN { throw failure("writing", error) }
+      }
+    }
+  }
+
+  public func read(into buffer: inout MutableSpan<UInt8>) throws(ChannelError) -> Int {
+    while true {
+      do throws(SystemError) {
+        if waits { try cancellation.wait(for: .read, on: descriptor) }
+        return try descriptor.read(into: &buffer)
+      } catch {
+        if error.errno != EAGAIN { throw failure("reading", error) }
+      }
+    }
+  }
+
+  /// A file is on its disk when this returns.
+  public func finish() throws(ChannelError) {
+    do throws(SystemError) {
+      try descriptor.synchronize()
+    } catch {
+      throw failure("finishing", error)
+    }
+  }
+
+  public func cancel() { cancellation.cancel() }
+
+  /// Goes back to the start, where the descriptor is a file that can.
+  /// - Returns: whether it did.
+  public func rewind() -> Bool { descriptor.seek(to: 0) != nil }
+}
