@@ -3,6 +3,7 @@
 #include "vfio_ferry/linux_calls.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <string.h>
 #include <sys/eventfd.h>
 #include <sys/syscall.h>
@@ -52,4 +53,9 @@ ssize_t vf_writev_nowait(int descriptor, const struct iovec *pieces, int count)
 	if (taken < 0 && errno == EOPNOTSUPP)
 		taken = writev(descriptor, pieces, count);
 	return taken;
+}
+
+int vf_open_temporary(const char *folder)
+{
+	return open(folder, O_TMPFILE | O_RDWR | O_CLOEXEC, 0600);
 }

@@ -9,6 +9,8 @@ public struct FrameSource {
   private let channel: any Channel
   /// How far the stream has been read.
   public private(set) var reader: StreamReader
+  /// Where the frame that ``next(buffer:)`` returned last begins, in bytes from the start.
+  public private(set) var offset: UInt64 = 0
 
   public init(channel: any Channel, checksum: StreamChecksum) {
     self.channel = channel
@@ -23,7 +25,7 @@ public struct FrameSource {
     case channel(ChannelError)
   }
 
-  /// The next frame. The payload of a device-data frame is in the first bytes of `buffer`.
+  /// The next frame; not to be asked for once the reader has the end frame. The payload of a device-data frame is in the first bytes of `buffer`.
   /// - Parameter buffer: of at least ``StreamFormat/maximumDataSize`` bytes.
   public mutating func next(buffer: TransferBuffer) throws(Fault) -> StreamItem {
     while true {
@@ -31,6 +33,7 @@ public struct FrameSource {
       // Only a manifest can be larger than the buffer; its length has been compared with its cap.
       let memory = wanted <= buffer.count ? buffer : try memory(wanted)
       try fill(memory, wanted)
+      offset = reader.frameOffset
       let item = try memory.withSpan(first: wanted) { (span: Span<UInt8>) throws(Fault) in try take(span) }
       if let item { return item }
     }

@@ -88,8 +88,11 @@ final class SessionLanes: Sendable {
   private func receive(_ number: Int?) {
     let buffer = number.map { buffers[$0] } ?? answerBuffer
     do throws(FrameSource.Fault) {
-      let item = try source.withLock { (source) throws(FrameSource.Fault) in try source.next(buffer: buffer) }
-      events.put(.received(buffer: number, item))
+      let item = try source.withLock { (source) throws(FrameSource.Fault) in
+        // Buffers that were offered for frames after the last one have nothing to wait for.
+        source.reader.isEnded ? nil : try source.next(buffer: buffer)
+      }
+      if let item { events.put(.received(buffer: number, item)) }
     } catch {
       switch error {
       case .stream(let fault): events.put(.streamFailed(fault))

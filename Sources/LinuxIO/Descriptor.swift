@@ -41,6 +41,15 @@ public struct Descriptor: ~Copyable, Sendable {
     }
   }
 
+  /// A duplicate, close-on-exec, of a descriptor that this process was started with; the caller owns it, and the
+  /// original stays open.
+  public static func inherited(_ number: Int32, subject: String) throws(SystemError) -> Descriptor {
+    let duplicate = fcntl(number, F_DUPFD_CLOEXEC, 0)
+    let error = errno
+    if duplicate < 0 { throw SystemError("using descriptor \(number) for", subject, errno: error) }
+    return Descriptor(owning: duplicate, subject: subject)
+  }
+
   /// A second descriptor for the same open file, close-on-exec; the caller owns it.
   public func duplicate() throws(SystemError) -> Descriptor {
     let number = fcntl(rawValue, F_DUPFD_CLOEXEC, 0)
@@ -156,6 +165,30 @@ public struct Descriptor: ~Copyable, Sendable {
       if result >= 0 { return result }
       if error != EINTR { throw SystemError("reading", subject, errno: error) }
     }
+  }
+
+  /// Writes all of the bytes at an offset, leaving the file's position alone.
+  public func writeAll(_ bytes: Span<UInt8>, at offset: Int) throws(SystemError) {
+    var taken = 0
+    while taken < bytes.count {
+      let result = unsafe bytes.withUnsafeBytes { bytes in
+        unsafe pwrite(rawValue, bytes.baseAddress?.advanced(by: taken), bytes.count - taken, offset + taken)
+      }
+      let error = errno
+      if result > 0 {
+        taken += result
+      } else if result == 0 || error != EINTR {
+        throw SystemError("writing", subject, errno: result == 0 ? ENOSPC : error)
+      }
+    }
+  }
+
+  /// A file without a name, on disk where that is possible: it is gone when it is closed.
+  public static func temporary(folder: String = "/var/tmp") throws(SystemError) -> Descriptor {
+    let number = unsafe vf_open_temporary(folder)
+    let error = errno
+    if number < 0 { throw SystemError("making a temporary file in", folder, errno: error) }
+    return Descriptor(owning: number, subject: "a temporary file in \(folder)")
   }
 
   /// Whether it is a regular file, which never makes a caller wait.

@@ -47,6 +47,15 @@ public enum Files {
   /// Whether the path exists, links followed.
   public static func exists(_ path: String) -> Bool { unsafe access(path, F_OK) == 0 }
 
+  /// Whether the path is a regular file, links followed.
+  public static func isRegularFile(_ path: String) throws(SystemError) -> Bool {
+    var status = stat()
+    let result = unsafe stat(path, &status)
+    let error = errno
+    if result != 0 { throw SystemError("looking at", path, errno: error) }
+    return status.st_mode & S_IFMT == S_IFREG
+  }
+
   /// The device number of a device node, links followed, as `major:minor`; nil where it is none.
   public static func deviceNumber(_ path: String) -> String? {
     var status = stat()
@@ -67,6 +76,16 @@ public enum Files {
     }
     return names.sorted()
   }
+
+  /// Gives a file another name, in place of what had it; both are in one file system.
+  public static func rename(_ path: String, to newPath: String) throws(SystemError) {
+    let result = unsafe Glibc.rename(path, newPath)
+    let error = errno
+    if result != 0 { throw SystemError("naming", newPath, errno: error) }
+  }
+
+  /// Removes a file's name, if it is there.
+  public static func remove(_ path: String) { unsafe unlink(path) }
 
   /// The last component of a path.
   public static func lastComponent(_ path: String) -> String {

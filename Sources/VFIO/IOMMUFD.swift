@@ -7,12 +7,18 @@ public import Migration
 /// An iommufd: the object that devices opened by their character device are bound to.
 ///
 /// It owns its descriptor. The devices bound to it keep it alive.
-public final class IOMMUFD: Sendable {
+public final class IOMMUFD: DeviceSupport {
   private let descriptor: Descriptor
 
   /// Opens `/dev/iommu`.
   public init(path: String = "/dev/iommu") throws(SystemError) {
     descriptor = try Descriptor.open(path, O_RDWR)
+  }
+
+  /// The variable is `VFIO_FERRY_IOMMUFD`.
+  public func handOver() throws(SystemError) -> HandedOver {
+    try descriptor.setCloseOnExec(false)
+    return HandedOver(variable: "VFIO_FERRY_IOMMUFD", value: "\(descriptor.rawValue)")
   }
 
   /// Opens a device by its character device and binds it here. **Binding resets a PCI device**, and fails with EINVAL

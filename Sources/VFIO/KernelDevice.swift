@@ -12,16 +12,23 @@ public final class KernelDevice: MigratableDevice {
   public let name: DeviceName
   private let descriptor: Descriptor
   /// What has to stay open for the device to work: its group with a container, or its iommufd.
-  private let support: (any AnyObject & Sendable)?
+  public let support: (any DeviceSupport)?
 
   /// Takes over a descriptor of a device that is open already: bound to an iommufd, or obtained from a group.
   /// - Parameters:
   ///   - descriptor: becomes the object's own, in success and in failure.
   ///   - support: kept alive as long as the device.
-  public init(adopting descriptor: consuming Descriptor, name: DeviceName, support: (any AnyObject & Sendable)? = nil) {
+  public init(adopting descriptor: consuming Descriptor, name: DeviceName, support: (any DeviceSupport)? = nil) {
     self.name = name
     self.descriptor = descriptor
     self.support = support
+  }
+
+  /// Lets a command that this program becomes inherit the device's descriptor.
+  /// - Returns: its number.
+  public func handOver() throws(SystemError) -> Int32 {
+    try descriptor.setCloseOnExec(false)
+    return descriptor.rawValue
   }
 
   private func error(_ operation: DeviceOperation, _ error: SystemError) -> DeviceError {

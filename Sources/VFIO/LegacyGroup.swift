@@ -1,14 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 internal import CVFIO
 internal import Glibc
-internal import LinuxIO
+public import LinuxIO
 public import Migration
 
 /// A VFIO group with a container: the older way to open devices, for kernels and VMMs without iommufd.
 ///
 /// It owns both descriptors; the devices obtained from it keep it alive. A group can be open once, so the devices of
 /// one group share one object.
-public final class LegacyGroup: Sendable {
+public final class LegacyGroup: DeviceSupport {
   /// The IOMMU group's number.
   public let number: Int
   private let container: Descriptor
@@ -46,6 +46,13 @@ public final class LegacyGroup: Sendable {
         }
       throw OpeningError(device: "group \(number)", cause: error, remedy: remedy)
     }
+  }
+
+  /// The variable is `VFIO_FERRY_GROUPS`, the value `GROUP=NUMBER,CONTAINER`.
+  public func handOver() throws(SystemError) -> HandedOver {
+    try group.setCloseOnExec(false)
+    try container.setCloseOnExec(false)
+    return HandedOver(variable: "VFIO_FERRY_GROUPS", value: "\(number)=\(group.rawValue),\(container.rawValue)")
   }
 
   /// Opens a device of the group. **This resets a PCI device** when nobody else has it open.

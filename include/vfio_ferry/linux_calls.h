@@ -29,6 +29,10 @@ int vf_eventfd(void);
  * descriptors whose driver knows no such mode it is plain writev. In C because RWF_NOWAIT needs _GNU_SOURCE. */
 ssize_t vf_writev_nowait(int descriptor, const struct iovec *pieces, int count);
 
+/* A file without a name in a folder, for reading and writing, close-on-exec; the caller owns it. In C because O_TMPFILE
+ * needs _GNU_SOURCE. */
+int vf_open_temporary(const char *folder);
+
 /* The halves of a device number. In C because major(3) and minor(3) are macros. */
 unsigned int vf_device_major(dev_t device);
 unsigned int vf_device_minor(dev_t device);

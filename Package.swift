@@ -1,0 +1,71 @@
+// swift-tools-version: 6.2
+// SPDX-License-Identifier: Apache-2.0
+import PackageDescription
+
+/// The one list of settings: every Swift target of the package has exactly these.
+let settings: [SwiftSetting] = [
+  .swiftLanguageMode(.v6),
+  .strictMemorySafety(),
+  .treatAllWarnings(as: .error),
+  .enableUpcomingFeature("ExistentialAny"),
+  .enableUpcomingFeature("InternalImportsByDefault"),
+  .enableUpcomingFeature("MemberImportVisibility"),
+  .enableUpcomingFeature("InferIsolatedConformances"),
+  .enableUpcomingFeature("NonisolatedNonsendingByDefault"),
+  .enableUpcomingFeature("ImmutableWeakCaptures"),
+]
+
+let argumentParser = Target.Dependency.product(name: "ArgumentParser", package: "swift-argument-parser")
+
+func layer(_ name: String, _ dependencies: [Target.Dependency]) -> Target {
+  .target(name: name, dependencies: dependencies, swiftSettings: settings)
+}
+
+func tests(_ name: String, _ dependencies: [Target.Dependency]) -> Target {
+  .testTarget(name: name, dependencies: dependencies, swiftSettings: settings)
+}
+
+let package = Package(
+  name: "vfio-ferry",
+  products: [
+    .executable(name: "vfio-ferry", targets: ["vfio-ferry"]),
+    .library(name: "LinuxIO", targets: ["LinuxIO"]),
+    .library(name: "Migration", targets: ["Migration"]),
+    .library(name: "VFIO", targets: ["VFIO"]),
+    .library(name: "Simulation", targets: ["Simulation"]),
+    .library(name: "Topology", targets: ["Topology"]),
+    .library(name: "Transport", targets: ["Transport"]),
+    .library(name: "Engine", targets: ["Engine"]),
+  ],
+  dependencies: [
+    .package(url: "https://github.com/apple/swift-argument-parser", from: "1.8.0")
+  ],
+  targets: [
+    // The layers, in the order of docs/architecture.md: each imports only what stands above it.
+    .target(name: "CVFIO", path: ".", sources: ["Sources/CVFIO"], publicHeadersPath: "include"),
+    .systemLibrary(name: "CXXHash", pkgConfig: "libxxhash", providers: [.apt(["libxxhash-dev"])]),
+    layer("LinuxIO", ["CVFIO"]),
+    layer("Migration", []),
+    layer("VFIO", ["LinuxIO", "Migration", "CVFIO"]),
+    layer("Simulation", ["Migration"]),
+    layer("Topology", ["LinuxIO", "Migration"]),
+    layer("Transport", ["LinuxIO", "Migration", "CXXHash"]),
+    layer("Engine", ["LinuxIO", "Migration"]),
+    .executableTarget(
+      name: "vfio-ferry",
+      dependencies: [
+        "LinuxIO", "Migration", "VFIO", "Simulation", "Topology", "Transport", "Engine",
+        argumentParser,
+      ],
+      swiftSettings: settings),
+    // A stand-in for a VMM, for the lab: it shares no code with the layers above.
+    .executableTarget(name: "device-holder", dependencies: ["CVFIO"], path: "Tests/device-holder"),
+    tests("MigrationTests", ["Migration"]),
+    tests("SimulationTests", ["Migration", "Simulation"]),
+    tests("EngineTests", ["CVFIO", "Engine", "LinuxIO", "Migration", "Simulation", "Transport"]),
+    tests("TopologyTests", ["Migration", "Topology"]),
+    tests("CommandTests", ["vfio-ferry", "Migration", "Topology", argumentParser]),
+    // Runs in the lab only; see tools/test.
+    tests("LabTests", ["vfio-ferry", "device-holder", "LinuxIO", "Migration", "Topology", "VFIO", argumentParser]),
+  ]
+)

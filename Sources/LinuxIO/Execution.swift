@@ -1,0 +1,30 @@
+// SPDX-License-Identifier: Apache-2.0
+internal import CVFIO
+internal import Glibc
+
+/// Becoming another program.
+public enum Execution {
+  /// Replaces this program by a command, which inherits every descriptor that is not close-on-exec, and the
+  /// environment. No signal is blocked in it. Returns only to throw.
+  /// - Parameter command: the program, looked for in PATH, and its arguments; at least the program.
+  public static func replace(with command: [String]) throws(SystemError) {
+    precondition(!command.isEmpty)
+    var none = sigset_t()
+    var before = sigset_t()
+    unsafe sigemptyset(&none)
+    unsafe pthread_sigmask(SIG_SETMASK, &none, &before)
+    signal(SIGPIPE, SIG_DFL)
+    var arguments: [UnsafeMutablePointer<CChar>?] = unsafe command.map { unsafe strdup($0) }
+    unsafe arguments.append(nil)
+    unsafe execvp(command[0], &arguments)
+    let error = errno
+    for unsafe argument in unsafe arguments { unsafe free(argument) }
+    unsafe pthread_sigmask(SIG_SETMASK, &before, nil)
+    throw SystemError("running", command[0], errno: error)
+  }
+
+  /// Sets a variable of the environment that a command will inherit.
+  public static func setVariable(_ name: String, _ value: String) {
+    unsafe setenv(name, value, 1)
+  }
+}

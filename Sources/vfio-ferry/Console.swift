@@ -1,0 +1,63 @@
+// SPDX-License-Identifier: Apache-2.0
+internal import Glibc
+internal import LinuxIO
+internal import Synchronization
+
+/// Where a command writes. Tests pass one that collects.
+struct Console: Sendable {
+  /// Takes text for standard output.
+  let out: @Sendable (String) -> Void
+  /// Takes text for standard error.
+  let err: @Sendable (String) -> Void
+  /// Whether standard error is a terminal: only then is progress drawn.
+  let showsProgress: Bool
+
+  /// The process's own streams.
+  static let standard = Console(
+    out: { Self.write($0, to: STDOUT_FILENO) }, err: { Self.write($0, to: STDERR_FILENO) },
+    showsProgress: isatty(STDERR_FILENO) == 1)
+
+  /// A line for standard output.
+  func line(_ text: String = "") { out(text + "\n") }
+
+  /// A line for standard error.
+  func note(_ text: String) { err(text + "\n") }
+
+  /// A JSON value, and a newline.
+  func json(_ value: JSON, _ format: FormatOptions) { line(value.text(pretty: format.pretty)) }
+
+  private static func write(_ text: String, to number: CInt) {
+    // The descriptor stays the process's: it is lent here and given back.
+    let descriptor = Descriptor(owning: number, subject: "standard output")
+    let bytes = Array(text.utf8)
+    var taken = 0
+    while taken < bytes.count {
+      guard let count = try? descriptor.write(bytes.span.extracting(taken..<bytes.count)), count > 0 else { break }
+      taken += count
+    }
+    _ = descriptor.release()
+  }
+}
+
+/// A command that did not do what it should: one clear line, and the exit status.
+struct CommandFailure: Error, Hashable {
+  /// The exit statuses of every command.
+  enum Status: Int32 {
+    /// It failed.
+    case failed = 1
+    /// The command line makes no sense.
+    case misuse = 2
+    /// Refused before anything was changed.
+    case refused = 3
+    /// No such device, or nothing to do it on.
+    case nothing = 4
+  }
+
+  let status: Status
+  let message: String
+
+  static func failed(_ message: String) -> CommandFailure { CommandFailure(status: .failed, message: message) }
+  static func misuse(_ message: String) -> CommandFailure { CommandFailure(status: .misuse, message: message) }
+  static func refused(_ message: String) -> CommandFailure { CommandFailure(status: .refused, message: message) }
+  static func nothing(_ message: String) -> CommandFailure { CommandFailure(status: .nothing, message: message) }
+}

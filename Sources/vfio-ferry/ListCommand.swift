@@ -1,0 +1,46 @@
+// SPDX-License-Identifier: Apache-2.0
+internal import ArgumentParser
+internal import Migration
+internal import Topology
+
+struct ListCommand: FerryCommand {
+  static let configuration = CommandConfiguration(
+    commandName: "list", abstract: "List the devices that VFIO can reach, without binding them.")
+
+  @OptionGroup var format: FormatOptions
+
+  @Flag(help: "Bind every device to ask it what it supports. This resets PCI devices.")
+  var probe = false
+
+  func execute(_ console: Console) throws {
+    try execute(console, inventory: Inventory())
+  }
+
+  func execute(_ console: Console, inventory: Inventory) throws(CommandFailure) {
+    guard inventory.hasVFIO else {
+      throw .nothing(
+        "this kernel has no VFIO: load the modules vfio and vfio-pci, or boot a kernel that has CONFIG_VFIO")
+    }
+    let records = inventory.devices()
+    if records.isEmpty {
+      throw .nothing("no device is bound to VFIO: bind one, for example with driver_override in /sys/bus/pci/devices")
+    }
+    var rows: [(record: DeviceRecord, probed: Probe?)] = []
+    for record in records {
+      rows.append((record, probe ? Probe.binding(record, inventory: inventory, console: console) : nil))
+    }
+    if format.json || format.pretty {
+      console.json(.array(rows.map { $0.record.json($0.probed) }), format)
+      return
+    }
+    var table = [["DEVICE", "DRIVER", "GROUP", "NODE", "STATE", "MIGRATION"]]
+    for (record, probed) in rows {
+      table.append([
+        "\(record.name)", record.driver ?? "-", record.group.map(String.init) ?? "-", record.node ?? "-",
+        (probed?.state ?? record.debugState)?.name ?? "-", record.migrationSummary(probed),
+      ])
+    }
+    for line in TextTable.lines(table) { console.line(line) }
+  }
+}
+

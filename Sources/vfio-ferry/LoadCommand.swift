@@ -1,0 +1,144 @@
+// SPDX-License-Identifier: Apache-2.0
+internal import ArgumentParser
+internal import Glibc
+internal import LinuxIO
+internal import Migration
+internal import Topology
+internal import Transport
+internal import VFIO
+
+struct LoadCommand: FerryCommand {
+  static let configuration = CommandConfiguration(
+    commandName: "load", abstract: "Write saved state into devices.",
+    usage: "vfio-ferry load [OPTIONS] FILE DEV… [-- CMD…]",
+    discussion: """
+      A file is checked whole, and compared with the devices, before a device is touched; a pipe can't be, and where it \
+      breaks off the devices are reset, which is said.
+
+      A PCI device forgets everything when its last descriptor closes. So with CMD the devices' descriptors are handed \
+      to it, and it takes this program's place; without, they are held until SIGTERM or SIGINT. CMD finds the numbers \
+      in its environment: VFIO_FERRY_DEVICES as NAME=NUMBER, separated by spaces, in the order given, and \
+      VFIO_FERRY_IOMMUFD or VFIO_FERRY_GROUPS (GROUP=NUMBER,CONTAINER).
+
+      With --pid the state goes into devices that a process holds; that needs --force, and the process must not run its \
+      vCPUs or touch the devices meanwhile.
+      """)
+
+  @OptionGroup var format: FormatOptions
+  @OptionGroup var access: DeviceOptions
+
+  @Flag(help: "Leave the devices in stop, for a VMM to start.")
+  var keepStopped = false
+
+  @Flag(help: "Load into devices that --pid names.")
+  var force = false
+
+  @Flag(name: .shortAndLong, help: "Print each step on standard error.")
+  var verbose = false
+
+  @Argument(help: ArgumentHelp("The file; - is standard input.", valueName: "FILE"))
+  var file: String
+
+  @Argument(help: ArgumentHelp("The devices, in the order of the stream.", valueName: "DEV"))
+  var devices: [String]
+
+  /// What stands behind "--": the program takes it off the command line before the rest is parsed, because a list of
+  /// devices would swallow it.
+  var command: [String] = []
+
+  private enum CodingKeys: CodingKey {
+    case format, access, keepStopped, force, verbose, file, devices
+  }
+
+  func validate() throws {
+    if devices.isEmpty { throw ValidationError("name a device") }
+  }
+
+  func execute(_ console: Console) throws {
+    if access.pid != nil, !force { throw CommandFailure.refused(StateCommand.needsForce) }
+    try SignalDesk.open()
+    let input = try InputFile(file)
+    if input.isFile {
+      // Whatever is wrong with a file is found here, while the devices are what they were.
+      let summary = try StreamSummary(input)
+      try compare(summary)
+      _ = input.channel.rewind()
+    }
+    let opened = try DeviceAccess(way: access.way).open(devices, console: console)
+    let described = try SessionSupport.describe(opened)
+    if let refusal = LoadSession.refusal(devices: described) { throw CommandFailure.refused(refusal) }
+    var configuration = LoadSession.Configuration()
+    configuration.keepStopped = keepStopped
+    configuration.buffers = max(4, described.count)
+    let names = described.map(\.name)
+    let display = SessionDisplay(console: console, names: names, verbose: verbose)
+    let began = monotonicMicroseconds()
+    let session = try SessionSupport.run(
+      LoadSession(devices: described, configuration: configuration), devices: opened, channel: input.channel,
+      checksum: .xxh3, buffers: configuration.buffers, display: display)
+    let took = monotonicMicroseconds() - began
+    guard let outcome = session.outcome else { preconditionFailure("a session ends with an outcome") }
+    if let failure = outcome.failure(names: names, doing: "loading") { throw failure }
+    report(session, outcome, took: took, console)
+    if command.isEmpty {
+      _ = SessionSupport.hold {
+        console.note("holding \(names.joined(separator: ", ")): SIGTERM or SIGINT lets go of them")
+      }
+    } else {
+      try handOver(opened)
+    }
+  }
+
+  /// Compares a stream with devices that are not open yet, as far as sysfs tells.
+  private func compare(_ summary: StreamSummary) throws(CommandFailure) {
+    let sources = summary.devices.map(\.manifest)
+    var targets: [SessionDevice] = []
+    for (index, text) in devices.enumerated() {
+      let record = try DeviceAccess(way: access.way).record(DeviceAccess.name(text))
+      // What the device supports is compared once it says so itself; until then it counts as a match.
+      let features = sources.indices.contains(index) ? sources[index].features : []
+      targets.append(
+        SessionDevice(name: "\(record.name)", driver: record.driver ?? "none", features: features, state: .running))
+    }
+    if let mismatch = LoadSession.mismatch(manifest: StreamManifest(devices: sources), devices: targets) {
+      throw .refused(mismatch)
+    }
+  }
+
+  private func report(_ session: LoadSession, _ outcome: SessionOutcome, took: UInt64, _ console: Console) {
+    if format.json || format.pretty {
+      let devices = zip(outcome.devices, zip(session.progress, session.vmmStates)).map { device, figures in
+        JSON.object([
+          "name": .string(device.name), "state": JSON(device.state?.name), "bytes": .unsigned(figures.0.bytes),
+          "vmm_state_bytes": JSON(figures.1?.count),
+        ])
+      }
+      console.json(.object(["file": .string(file), "devices": .array(devices), "total_us": .unsigned(took)]), format)
+      return
+    }
+    for (device, progress) in zip(outcome.devices, session.progress) {
+      console.line("\(device.name): \(progress.bytes) bytes loaded; \(device.state?.name ?? "unknown")")
+    }
+    console.line("\(Figures.time(took)) in all")
+  }
+
+  /// Gives the descriptors to the command and becomes it.
+  private func handOver(_ opened: [OpenDevice]) throws {
+    do throws(SystemError) {
+      var numbers: [String] = []
+      var support: [HandedOver] = []
+      for device in opened {
+        numbers.append("\(device.device.name)=\(try device.device.handOver())")
+        if let handed = try device.device.support?.handOver(), !support.contains(handed) { support.append(handed) }
+      }
+      Execution.setVariable("VFIO_FERRY_DEVICES", numbers.joined(separator: " "))
+      // One iommufd serves all devices; groups are as many as there are.
+      if let variable = support.first?.variable {
+        Execution.setVariable(variable, support.map(\.value).joined(separator: " "))
+      }
+      try Execution.replace(with: command)
+    } catch {
+      throw CommandFailure.failed("\(error); the devices were loaded, and are let go")
+    }
+  }
+}

@@ -1,0 +1,131 @@
+// SPDX-License-Identifier: Apache-2.0
+internal import ArgumentParser
+internal import Glibc
+internal import LinuxIO
+internal import Migration
+internal import Transport
+
+struct SaveCommand: FerryCommand {
+  static let configuration = CommandConfiguration(
+    commandName: "save", abstract: "Write the state of devices into a file.",
+    discussion: """
+      With --pid this saves what a running VM has in its devices. Without, the devices are opened here, and opening a \
+      PCI device resets it: what is saved then is a fresh device, which is good for trying out a driver, a stream or a \
+      destination, and for nothing else. (Emulated devices such as mtty keep their state when nobody holds them.)
+
+      Pre-copy where the device offers it, then all devices go to their P2P state, then all to stop-copy; each is read to \
+      its end, and then they run again. A failure or an interrupt takes every device back to the state it was found in. \
+      FILE appears when it is complete, and not before.
+
+      --keep-stopped leaves the devices in stop and holds them until SIGUSR1 (they run again) or SIGTERM (they are let \
+      go as they are; the kernel resets PCI devices that nobody else holds).
+      """)
+
+  @OptionGroup var format: FormatOptions
+  @OptionGroup var access: DeviceOptions
+
+  @Option(name: .shortAndLong, help: ArgumentHelp("Where to write; - is standard output.", valueName: "FILE"))
+  var output: String
+
+  @Flag(help: "Leave the devices in stop, and hold them.")
+  var keepStopped = false
+
+  @Flag(inversion: .prefixedNo, help: "Read state ahead of the stop where the device offers it.")
+  var preCopy = true
+
+  @Flag(help: "Save devices that --pid names.")
+  var force = false
+
+  @Flag(help: "Reset a device that nothing else brings back. What its guest had in it is lost.")
+  var resetOnError = false
+
+  @Flag(name: .shortAndLong, help: "Print each step on standard error.")
+  var verbose = false
+
+  @Argument(help: ArgumentHelp("The devices, in the order of the stream.", valueName: "DEV"))
+  var devices: [String]
+
+  func validate() throws {
+    if devices.isEmpty { throw ValidationError("name a device") }
+    if devices.count > StreamFormat.maximumDevices {
+      throw ValidationError("a stream holds at most \(StreamFormat.maximumDevices) devices")
+    }
+  }
+
+  func execute(_ console: Console) throws {
+    if access.pid != nil, !force { throw CommandFailure.refused(StateCommand.needsForce) }
+    if output == "-", isatty(STDOUT_FILENO) == 1 {
+      throw CommandFailure.misuse("device state is not for a terminal: redirect standard output, or name a file")
+    }
+    try SignalDesk.open()
+    let opened = try DeviceAccess(way: access.way).open(devices, console: console)
+    let described = try SessionSupport.describe(opened)
+    if let refusal = SaveSession.refusal(devices: described) { throw CommandFailure.refused(refusal) }
+    let file = try OutputFile(output)
+    var configuration = SaveSession.Configuration()
+    configuration.keepStopped = keepStopped
+    configuration.preCopy = preCopy
+    configuration.resetAllowed = resetOnError
+    configuration.buffers = max(4, described.count)
+    let names = described.map(\.name)
+    let display = SessionDisplay(console: console, names: names, verbose: verbose)
+    let began = monotonicMicroseconds()
+    let session = try SessionSupport.run(
+      SaveSession(devices: described, configuration: configuration), devices: opened, channel: file.channel,
+      checksum: .xxh3, buffers: configuration.buffers, display: display)
+    let took = monotonicMicroseconds() - began
+    guard let outcome = session.outcome else { preconditionFailure("a session ends with an outcome") }
+    if session.isStreamComplete {
+      do throws(CommandFailure) {
+        try file.keep()
+      } catch {
+        throw outcome.failure(names: names, doing: "saving") ?? error
+      }
+    } else {
+      file.discard()
+    }
+    if let failure = outcome.failure(names: names, doing: session.isStreamComplete ? "running again" : "saving") {
+      throw failure
+    }
+    report(session, outcome, took: took, console)
+    if keepStopped { try hold(opened, described, console) }
+  }
+
+  private func report(_ session: SaveSession, _ outcome: SessionOutcome, took: UInt64, _ console: Console) {
+    let downtime = session.stopBegan.flatMap { began in session.stopEnded.map { $0.microseconds(since: began) } }
+    // Where the stream itself goes to standard output, the report goes the other way.
+    let say = output == "-" ? console.note : { console.line($0) }
+    if format.json || format.pretty {
+      let devices = zip(outcome.devices, zip(session.progress, session.restarts)).map { device, figures in
+        JSON.object([
+          "name": .string(device.name), "state": JSON(device.state?.name), "bytes": .unsigned(figures.0.bytes),
+          "pre_copy_bytes": .unsigned(figures.0.preCopyBytes), "restarts": .integer(Int64(figures.1)),
+        ])
+      }
+      say(
+        JSON.object([
+          "file": .string(output), "devices": .array(devices), "downtime_us": JSON(downtime), "total_us": .unsigned(took),
+        ]).text(pretty: format.pretty))
+      return
+    }
+    for (device, progress) in zip(outcome.devices, session.progress) {
+      say(
+        "\(device.name): \(progress.bytes) bytes, \(progress.preCopyBytes) of them before the stop; "
+          + "\(device.state?.name ?? "unknown") again")
+    }
+    say("stopped for \(Figures.time(downtime ?? 0)), \(Figures.time(took)) in all")
+  }
+
+  private func hold(_ opened: [OpenDevice], _ described: [SessionDevice], _ console: Console) throws {
+    let signal = SessionSupport.hold {
+      console.note("holding \(described.count) stopped: SIGUSR1 lets them run again, SIGTERM lets them go")
+    }
+    guard signal == SIGUSR1 else { return }
+    let names = described.map(\.name)
+    let session = try SessionSupport.run(
+      ResumeSession(devices: try SessionSupport.describe(opened), resetAllowed: resetOnError), devices: opened,
+      channel: NoChannel(), checksum: .xxh3, buffers: 0,
+      display: SessionDisplay(console: console, names: names, verbose: verbose))
+    if let failure = session.outcome?.failure(names: names, doing: "running again") { throw failure }
+  }
+}

@@ -1,0 +1,93 @@
+// SPDX-License-Identifier: Apache-2.0
+internal import Engine
+internal import Migration
+
+/// What a person at a terminal sees of a session: a line that is drawn over and, on request, a line for each event.
+final class SessionDisplay {
+  private let console: Console
+  private let names: [String]
+  private let verbose: Bool
+  private var phase = ""
+  private var drawn = 0
+  private var stopBegan: MonotonicTime?
+  private(set) var downtimeMicroseconds: UInt64?
+
+  init(console: Console, names: [String], verbose: Bool) {
+    self.console = console
+    self.names = names
+    self.verbose = verbose
+  }
+
+  /// To be called for every note of a session.
+  func note(_ note: SessionNote, _ now: MonotonicTime) {
+    switch note {
+    case .phase(let name):
+      phase = name
+      if verbose { say("\(name)") }
+    case .arc(let device, let from, let to, let begin, let end, let error):
+      let time = Figures.time(end.microseconds(since: begin))
+      if verbose { say("\(names[device]): \(from?.name ?? "unknown") -> \(to) in \(time)\(error.map { ": \($0)" } ?? "")") }
+    case .reset(let device):
+      say("\(names[device]) was reset: what was in it is lost")
+    case .restarted(let device, let times):
+      say("\(names[device]) was reset by its guest; its state is sent anew (\(times))")
+    case .hung(let device, let request, let waited):
+      say(
+        "\(names[device]) has not answered for \(Figures.time(waited)) (\(request)); the kernel can't be interrupted, "
+          + "so nothing goes on until it answers; interrupt again to give it up")
+    }
+  }
+
+  /// To be called now and then.
+  func progress(_ devices: [DeviceProgress], _ now: MonotonicTime) {
+    guard console.showsProgress else { return }
+    let parts = zip(names, devices).map { name, device in
+      let amount = Figures.bytes(device.bytes) + (device.expectedBytes.map { " of \(Figures.bytes($0))" } ?? "")
+      return "\(name) \(device.state?.name ?? "unknown") \(amount)"
+    }
+    draw("\(phase): " + parts.joined(separator: ", "))
+  }
+
+  /// Ends the drawn line.
+  func end() {
+    if drawn > 0 { console.err("\r\u{1b}[K") }
+    drawn = 0
+  }
+
+  private func draw(_ text: String) {
+    drawn = text.count
+    console.err("\r\u{1b}[K" + text)
+  }
+
+  private func say(_ text: String) {
+    end()
+    console.note(text)
+  }
+}
+
+extension SessionOutcome {
+  /// The failure that a command ends with; nil where the session succeeded.
+  func failure(names: [String], doing: String) -> CommandFailure? {
+    guard let fault else { return nil }
+    var message = "\(doing) failed: \(Self.text(fault, names: names))"
+    for fault in cleanupFaults { message += "; then, on the way back, \(Self.text(fault, names: names))" }
+    let places = devices.map { device in
+      let place = device.isHung ? "hangs" : device.state.map { "is in \($0)" } ?? "does not say where it is"
+      return "\(device.name) \(place)\(device.wasReset ? " and was reset, so it is empty" : "")"
+    }
+    message += "; " + places.joined(separator: ", ")
+    if case .mismatch = fault { return .refused(message) }
+    return .failed(message)
+  }
+
+  private static func text(_ fault: SessionFault, names: [String]) -> String {
+    switch fault {
+    case .device(let index, let error): "\(names[index]): \(error)"
+    case .channel(let error): "\(error)"
+    case .stream(let error): "\(error)"
+    case .mismatch(let reason): reason
+    case .keptResetting(let index, let times): "the guest of \(names[index]) reset it \(times) times during pre-copy"
+    case .interrupted(let reason): "interrupted by \(reason)"
+    }
+  }
+}

@@ -1,0 +1,60 @@
+// SPDX-License-Identifier: Apache-2.0
+internal import Engine
+internal import Glibc
+internal import LinuxIO
+internal import Migration
+internal import Topology
+internal import VFIO
+
+/// What `save` and `load` have in common: devices made ready for a session, and signals that end it.
+enum SessionSupport {
+  /// Describes open devices for a session, as they are now.
+  static func describe(_ devices: [OpenDevice]) throws(CommandFailure) -> [SessionDevice] {
+    var described: [SessionDevice] = []
+    for opened in devices {
+      do throws(DeviceError) {
+        described.append(
+          SessionDevice(
+            name: "\(opened.device.name)", driver: opened.record.driver ?? "unknown",
+            features: try opened.device.migrationFeatures(), state: try opened.device.migrationState()))
+      } catch {
+        if error.errno == .notTypewriter { throw .refused(DeviceAccess.notMigratable(opened.record)) }
+        throw .failed("\(opened.device.name): \(error)")
+      }
+    }
+    return described
+  }
+
+  /// Runs a session that signals can end.
+  static func run<Machine: SessionMachine>(
+    _ session: Machine, devices: [OpenDevice], channel: any Channel, checksum: StreamChecksum, buffers: Int,
+    display: SessionDisplay
+  ) throws(CommandFailure) -> Machine {
+    do throws(SystemError) {
+      let runner = try SessionRunner(
+        devices: devices.map(\.device), channel: channel, checksum: checksum, buffers: buffers)
+      SignalDesk.handle { signal in
+        if signal != SIGUSR1 { runner.interrupt(reason: "signal \(signal)") }
+      }
+      defer { SignalDesk.keep() }
+      let ended = try runner.run(
+        session,
+        observer: SessionRunner.Observer(
+          note: { display.note($0, $1) }, progress: { display.progress($0, $1) }))
+      display.end()
+      return ended
+    } catch {
+      throw .failed("\(error)")
+    }
+  }
+
+  /// Waits for a signal, holding the devices meanwhile.
+  /// - Parameter announce: called once a signal would be noticed.
+  /// - Returns: the signal's number.
+  static func hold(_ announce: () -> Void) -> Int32 {
+    let signals = BlockingQueue<Int32>()
+    SignalDesk.handle { signals.put($0) }
+    announce()
+    return signals.take() ?? SIGTERM
+  }
+}

@@ -1,0 +1,131 @@
+// SPDX-License-Identifier: Apache-2.0
+internal import ArgumentParser
+internal import LinuxIO
+internal import Migration
+internal import Topology
+internal import VFIO
+
+struct StateCommand: FerryCommand {
+  static let configuration = CommandConfiguration(
+    commandName: "state", abstract: "Show a device's migration state, or take it through states on purpose.",
+    discussion: """
+      Without --through nothing is bound: the state comes from debugfs or, with --pid or --fd, from the device.
+
+      With --through the device is opened (a PCI device is reset by that) and asked for one state after the other. It \
+      is left where the kernel left it; but a PCI device forgets everything when this program ends, and is running \
+      again then, unless somebody else holds it.
+
+      On a device that a process holds (--pid), changing the state needs --force. Until the device is running again, \
+      that process must not run its vCPUs, touch the device's regions, or change the state itself.
+      """)
+
+  @OptionGroup var format: FormatOptions
+  @OptionGroup var access: DeviceOptions
+
+  @Option(
+    help: ArgumentHelp(
+      "Ask for these states in turn: running, running-p2p, pre-copy, pre-copy-p2p, stop, stop-copy, resuming.",
+      valueName: "S,S,…"))
+  var through: String?
+
+  @Flag(help: "Send what the migration graph refuses, and change a device that --pid names.")
+  var force = false
+
+  @Flag(help: "Reset the device if it ends in error. What its guest had in it is lost.")
+  var resetOnError = false
+
+  @Argument(help: ArgumentHelp("The device.", valueName: "DEV"))
+  var device: String
+
+  func execute(_ console: Console) throws {
+    let deviceAccess = DeviceAccess(way: access.way)
+    guard let through else {
+      try show(deviceAccess, console)
+      return
+    }
+    var states: [MigrationState] = []
+    for name in through.split(separator: ",", omittingEmptySubsequences: false) {
+      guard let state = MigrationState(name: name) else {
+        throw CommandFailure.misuse("there is no state \"\(name)\"; the states are \(Self.askable)")
+      }
+      states.append(state)
+    }
+    if access.pid != nil, !force { throw CommandFailure.refused(Self.needsForce) }
+    let opened = try deviceAccess.open([device], console: console)[0]
+    try walk(opened, states, console)
+  }
+
+  private static let askable = MigrationState.allCases.filter { $0 != .error }.map(\.name).joined(separator: ", ")
+
+  static let needsForce =
+    "changing a device that another process holds needs --force; until it is running again that process must not run "
+    + "its vCPUs, touch the device's regions, or change its state"
+
+  private func show(_ deviceAccess: DeviceAccess, _ console: Console) throws {
+    let record = try deviceAccess.record(DeviceAccess.name(device))
+    guard record.isOnVFIO else { throw CommandFailure.refused(DeviceAccess.notOnVFIO(record)) }
+    if record.isMigratable == false { throw CommandFailure.refused(DeviceAccess.notMigratable(record)) }
+    let state: MigrationState
+    if access.way.binds {
+      guard let known = record.debugState else {
+        throw CommandFailure.failed(
+          "debugfs does not tell the state of \(record.name): mount it (Linux 6.8 with VFIO_DEBUGFS), run as root, or "
+            + "name the process that holds the device with --pid")
+      }
+      state = known
+    } else {
+      let device = try deviceAccess.open(record, console: console)
+      do throws(DeviceError) {
+        state = try device.migrationState()
+      } catch {
+        if error.errno == .notTypewriter { throw CommandFailure.refused(DeviceAccess.notMigratable(record)) }
+        throw CommandFailure.failed("\(record.name): \(error)")
+      }
+    }
+    if format.json || format.pretty {
+      console.json(.object(["name": .string("\(record.name)"), "state": .string(state.name)]), format)
+    } else {
+      console.line(state.name)
+    }
+  }
+
+  private func walk(_ opened: OpenDevice, _ states: [MigrationState], _ console: Console) throws {
+    let device = opened.device
+    var stepper: StateStepper
+    do throws(DeviceError) {
+      stepper = try StateStepper(device)
+    } catch {
+      if error.errno == .notTypewriter { throw CommandFailure.refused(DeviceAccess.notMigratable(opened.record)) }
+      throw CommandFailure.failed("\(device.name): \(error)")
+    }
+    if !force {
+      var state = stepper.state
+      for next in states {
+        if let refusal = stepper.graph.refusal(from: state, to: next) {
+          throw CommandFailure.refused("\(device.name) can't go from \(state) to \(next): \(refusal)")
+        }
+        state = next
+      }
+    }
+    var steps: [StateStepper.Step] = []
+    for next in states {
+      let step = stepper.step(to: next)
+      steps.append(step)
+      if !format.json, !format.pretty { console.line(step.line) }
+      if step.error != nil, !force { break }
+    }
+    let failed = steps.first { $0.error != nil }
+    var wasReset = false
+    if stepper.state == .error, resetOnError { wasReset = stepper.reset(console) }
+    if format.json || format.pretty {
+      console.json(
+        .object([
+          "name": .string("\(device.name)"), "steps": .array(steps.map(\.json)), "state": .string(stepper.state.name),
+          "reset": .bool(wasReset),
+        ]), format)
+    }
+    if let failed {
+      throw CommandFailure.failed("\(device.name): \(failed.error.map { "\($0)" } ?? ""); it is in \(stepper.state) now")
+    }
+  }
+}

@@ -1,0 +1,124 @@
+// SPDX-License-Identifier: Apache-2.0
+import Foundation
+import Testing
+
+extension LabTests {
+  /// Commands that only look do not touch; commands that change things say what they did.
+  @Suite(.serialized, .enabled(if: Lab.isHere))
+  struct LookTests {
+    @Test("list and show name every device with driver, node and state, and bind nothing")
+    func look() throws {
+      let holder = try DeviceHolder(Lab.mtty[0])
+      holder.mark([0x31, 0x32])
+      #expect(holder.ask("set stop") == "ok")
+      let list = try Lab.ferry(["list"])
+      #expect(list.status == 0)
+      for name in Lab.mtty { #expect(list.out.contains(name)) }
+      #expect(list.out.split(separator: "\n").first { $0.hasPrefix(Lab.mtty[0]) }?.contains("stop") == true)
+      let show = try Lab.ferry(["show", "--json", Lab.mtty[0]])
+      let object = try #require(
+        try JSONSerialization.jsonObject(with: Data(show.out.utf8)) as? [String: Any])
+      #expect(object["state"] as? String == "stop")
+      #expect(object["driver"] as? String == "mtty")
+      #expect(object["migratable"] as? Bool == true)
+      #expect(object["features"] is NSNull)
+      #expect(holder.ask("state").hasSuffix("stop"))
+      #expect(holder.ask("set running") == "ok")
+      #expect(holder.marks() == [0x31, 0x32])
+      holder.quit()
+    }
+
+    @Test("show --pid asks the device itself through the holder's descriptor", arguments: [false, true])
+    func showHeld(group: Bool) throws {
+      let holder = try DeviceHolder(Lab.mtty[0], group: group)
+      let show = try Lab.ferry(["show", "--json", Lab.mtty[0], "--pid", "\(holder.pid)"])
+      #expect(show.status == 0, "\(show.err)")
+      let object = try #require(
+        try JSONSerialization.jsonObject(with: Data(show.out.utf8)) as? [String: Any])
+      #expect(object["features"] as? [String] == ["stop-copy", "p2p", "pre-copy"])
+      #expect(object["stop_copy_bytes"] as? Int == 96)
+      let other = try Lab.ferry(["show", Lab.mtty[1], "--pid", "\(holder.pid)"])
+      #expect(other.status == 4, "\(other.err)")
+      holder.quit()
+    }
+
+    @Test("state --through takes a device through states and leaves it there; the graph is asked first")
+    func through() throws {
+      let device = Lab.mtty[0]
+      let done = try Lab.ferry(["state", device, "--through", "pre-copy,stop-copy,stop,running"])
+      #expect(done.status == 0, "\(done.err)")
+      #expect(done.out.split(separator: "\n").count == 4)
+      let refused = try Lab.ferry(["state", device, "--through", "stop-copy,pre-copy"])
+      #expect(refused.status == 3)
+      #expect(refused.err.contains("stop-copy to pre-copy"), "\(refused.err)")
+      #expect(try Lab.debugState(device) == "RUNNING")
+      let forced = try Lab.ferry(["state", device, "--force", "--through", "stop-copy,pre-copy"])
+      #expect(forced.status == 1)
+      #expect(forced.out.contains("EINVAL"), "\(forced.out)")
+      #expect(try Lab.debugState(device) == "STOP_COPY")
+      #expect(try Lab.ferry(["state", device]).out == "stop-copy\n")
+      #expect(try Lab.ferry(["state", device, "--through", "running"]).status == 0)
+      let unknown = try Lab.ferry(["state", device, "--through", "sleeping"])
+      #expect(unknown.status == 2)
+    }
+
+    @Test("walk takes every arc and ends in running with the device's state unchanged")
+    func walk() throws {
+      try DeviceHolder.mark(Lab.mtty[0], [0x51, 0x52])
+      let ended = try Lab.ferry(["walk", "--json", Lab.mtty[0]])
+      #expect(ended.status == 0, "\(ended.err)")
+      let object = try #require(
+        try JSONSerialization.jsonObject(with: Data(ended.out.utf8)) as? [String: Any])
+      let steps = try #require(object["steps"] as? [[String: Any]])
+      let arcs = Set(steps.map { "\($0["from"] ?? "")>\($0["asked"] ?? "")" })
+      // running, running-p2p, stop, stop-copy, resuming, pre-copy and pre-copy-p2p have 15 single arcs between them.
+      #expect(arcs.count == 15)
+      #expect(steps.allSatisfy { $0["errno"] is NSNull })
+      #expect(try Lab.debugState(Lab.mtty[0]) == "RUNNING")
+      #expect(try DeviceHolder.marks(Lab.mtty[0]) == [0x51, 0x52])
+    }
+
+    @Test("a device that does not exist is exit status 4, a name that is none is 2")
+    func names() throws {
+      #expect(try Lab.ferry(["show", "0000:ff:1f.7"]).status == 4)
+      #expect(try Lab.ferry(["show", "nonsense"]).status == 2)
+      #expect(try Lab.ferry(["save", "/dev/vfio/devices/vfio99", "-o", "/tmp/x"]).status == 4)
+    }
+  }
+}
+
+extension LabTests {
+  /// The nvme that QEMU emulates, on plain vfio-pci behind the Intel IOMMU.
+  @Suite(.serialized, .enabled(if: Lab.nvme != nil))
+  struct NVMeTests {
+    @Test("a device without migration is refused as not migratable, with the reason, before it is bound")
+    func refused() throws {
+      let nvme = try #require(Lab.nvme)
+      for arguments in [["save", nvme, "-o", "/tmp/x"], ["state", nvme], ["state", nvme, "--through", "stop"], ["walk", nvme]] {
+        let ended = try Lab.ferry(arguments)
+        #expect(ended.status == 3)
+        #expect(ended.err.contains("not migratable") && ended.err.contains("vfio-pci"), "\(ended.err)")
+        #expect(!ended.err.contains("binding"))
+      }
+    }
+
+    @Test("list --probe binds it, says that this resets it, and finds no migration; list alone does neither")
+    func probe() throws {
+      let nvme = try #require(Lab.nvme)
+      let looked = try Lab.ferry(["list"])
+      #expect(looked.out.contains(nvme) && looked.err.isEmpty)
+      let probed = try Lab.ferry(["list", "--probe"])
+      #expect(probed.err.contains("binding \(nvme) resets it"))
+      #expect(probed.out.split(separator: "\n").first { $0.hasPrefix(nvme) }?.contains("not migratable") == true)
+    }
+
+    @Test("a process that holds it by group and container is looked into with --pid")
+    func held() throws {
+      let nvme = try #require(Lab.nvme)
+      let holder = try DeviceHolder(nvme, group: true)
+      let show = try Lab.ferry(["show", nvme, "--pid", "\(holder.pid)"])
+      #expect(show.status == 3 || show.out.contains("not migratable"), "\(show.out) \(show.err)")
+      holder.quit()
+    }
+  }
+}
