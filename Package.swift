@@ -60,6 +60,11 @@ let package = Package(
       swiftSettings: settings),
     // A stand-in for a VMM, for the lab: it shares no code with the layers above.
     .executableTarget(name: "device-holder", dependencies: ["CVFIO"], path: "Tests/device-holder"),
+    // tools/bench runs these; the C side is what the figures are held against.
+    .target(name: "CBaseline", path: "Tests/CBaseline", publicHeadersPath: "."),
+    .executableTarget(
+      name: "ferry-bench", dependencies: ["CBaseline", "Engine", "LinuxIO", "Migration", "Transport"],
+      path: "Tests/Benchmarks", swiftSettings: settings),
     tests("MigrationTests", ["Migration"]),
     tests("SimulationTests", ["Migration", "Simulation"]),
     tests("EngineTests", ["CVFIO", "Engine", "LinuxIO", "Migration", "Simulation", "Transport"]),

@@ -4,14 +4,16 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <pthread.h>
 #include <string.h>
 #include <sys/eventfd.h>
+#include <sys/mman.h>
 #include <sys/syscall.h>
 #include <sys/sysmacros.h>
 #include <sys/uio.h>
 #include <unistd.h>
 
-int vf_pidfd_open(pid_t pid, unsigned int flags)
+int vf_pidfd_open(int pid, unsigned int flags)
 {
 	return (int)syscall(SYS_pidfd_open, pid, flags);
 }
@@ -26,17 +28,17 @@ const char *vf_error_name(int error)
 	return strerrorname_np(error);
 }
 
-int vf_name_thread(pthread_t thread, const char *name)
+int vf_name_thread(unsigned long thread, const char *name)
 {
 	return pthread_setname_np(thread, name);
 }
 
-unsigned int vf_device_major(dev_t device)
+unsigned int vf_device_major(unsigned long device)
 {
 	return major(device);
 }
 
-unsigned int vf_device_minor(dev_t device)
+unsigned int vf_device_minor(unsigned long device)
 {
 	return minor(device);
 }
@@ -46,7 +48,7 @@ int vf_eventfd(void)
 	return eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 }
 
-ssize_t vf_writev_nowait(int descriptor, const struct iovec *pieces, int count)
+long vf_writev_nowait(int descriptor, const void *pieces, int count)
 {
 	ssize_t taken = pwritev2(descriptor, pieces, count, -1, RWF_NOWAIT);
 
@@ -58,4 +60,9 @@ ssize_t vf_writev_nowait(int descriptor, const struct iovec *pieces, int count)
 int vf_open_temporary(const char *folder)
 {
 	return open(folder, O_TMPFILE | O_RDWR | O_CLOEXEC, 0600);
+}
+
+int vf_memfd_create(const char *name)
+{
+	return memfd_create(name, MFD_CLOEXEC);
 }

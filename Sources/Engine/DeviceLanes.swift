@@ -58,7 +58,8 @@ final class DeviceLanes: Sendable {
     do throws(DeviceError) {
       guard let data else { throw DeviceError(.readData, .errno(.noDevice)) }
       result = .success(
-        try buffer.withMutableSpan { (span: inout MutableSpan<UInt8>) throws(DeviceError) in try data.read(into: &span) })
+        try buffer.withMutableSpan { (span: inout MutableSpan<UInt8>) throws(DeviceError) in try data.read(into: &span)
+        })
     } catch {
       result = .failure(error)
     }

@@ -22,10 +22,12 @@ public final class BlockingThread: Sendable {
     var before = sigset_t()
     unsafe sigfillset(&all)
     unsafe pthread_sigmask(SIG_SETMASK, &all, &before)
-    let result = unsafe pthread_create(&handle, nil, { argument in
-      unsafe Unmanaged<Body>.fromOpaque(argument!).takeRetainedValue().run()
-      return nil
-    }, boxed.toOpaque())
+    let result = unsafe pthread_create(
+      &handle, nil,
+      { argument in
+        unsafe Unmanaged<Body>.fromOpaque(argument!).takeRetainedValue().run()
+        return nil
+      }, boxed.toOpaque())
     unsafe pthread_sigmask(SIG_SETMASK, &before, nil)
     if result != 0 {
       unsafe boxed.release()
@@ -46,4 +48,9 @@ public final class BlockingThread: Sendable {
     }
     if let handle { pthread_join(handle, nil) }
   }
+}
+
+/// A pause for the eyes of a person who watches. Nothing waits by it.
+public enum Pause {
+  public static func milliseconds(_ count: UInt32) { usleep(count * 1000) }
 }

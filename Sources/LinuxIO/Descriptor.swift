@@ -191,6 +191,14 @@ public struct Descriptor: ~Copyable, Sendable {
     return Descriptor(owning: number, subject: "a temporary file in \(folder)")
   }
 
+  /// A file in memory without a name, close-on-exec. The corresponding system call is memfd_create(2).
+  public static func inMemory(name: String) throws(SystemError) -> Descriptor {
+    let number = unsafe vf_memfd_create(name)
+    let error = errno
+    if number < 0 { throw SystemError("making", "a file in memory", errno: error) }
+    return Descriptor(owning: number, subject: name)
+  }
+
   /// Whether it is a regular file, which never makes a caller wait.
   public func isRegularFile() throws(SystemError) -> Bool {
     var status = stat()

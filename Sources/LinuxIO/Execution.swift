@@ -1,5 +1,4 @@
 // SPDX-License-Identifier: Apache-2.0
-internal import CVFIO
 internal import Glibc
 
 /// Becoming another program.
@@ -18,7 +17,7 @@ public enum Execution {
     unsafe arguments.append(nil)
     unsafe execvp(command[0], &arguments)
     let error = errno
-    for unsafe argument in unsafe arguments { unsafe free(argument) }
+    for unsafeargument in unsafe arguments { unsafe free(argument) }
     unsafe pthread_sigmask(SIG_SETMASK, &before, nil)
     throw SystemError("running", command[0], errno: error)
   }

@@ -9,6 +9,7 @@ struct GroupMover: Sendable {
 
   struct Member: Sendable {
     let graph: StateGraph
+    /// Where the device was last known to be; nil after a failure, until it has said where it is.
     var state: MigrationState?
     var ladder: RecoveryLadder
     var target: MigrationState?
@@ -25,13 +26,16 @@ struct GroupMover: Sendable {
   struct Step {
     var effects: [SessionEffect] = []
     var faults: [SessionFault] = []
-    /// Data sessions that opened although the graph has none there: the device was reset behind our back.
-    var unexpectedSession: Int?
+    /// The request opened a data session.
+    var openedData = false
+    /// It did so although the graph has none there: the device was reset behind our back.
+    var isUnexpectedSession = false
   }
 
   private(set) var members: [Member]
   private(set) var direction = Direction.forward
-  private var forwardFailed = false
+  private var isHalted = false
+  private var resetSuffices = false
   private let hangLimit: UInt64
 
   init(devices: [SessionDevice], resetAllowed: Bool, hangLimit: UInt64) {
@@ -43,24 +47,37 @@ struct GroupMover: Sendable {
     self.hangLimit = hangLimit
   }
 
+  // MARK: What is asked of the devices
+
   /// Whether no request is under way.
   var isSettled: Bool { members.allSatisfy { $0.request == nil } }
 
   func isBusy(_ device: Int) -> Bool { members[device].request != nil }
 
+  /// Whether this answer is waited for. A device that was given up may answer late, and nobody listens any more.
+  func expects(_ device: Int, _ request: ControlRequest) -> Bool { members[device].request == request }
+
   /// Begins a step: the members with a target move, the others stay.
+  /// - Parameter resetSuffices: a device that has to be reset has nothing more to do in this step. It is empty, and in
+  ///   RUNNING, until a later step takes it further.
   mutating func begin(
-    _ direction: Direction, targets: [MigrationState?], at now: MonotonicTime
+    _ direction: Direction, targets: [MigrationState?], resetSuffices: Bool = false, at now: MonotonicTime
   ) -> [SessionEffect] {
     precondition(isSettled, "a step begins before the one before it has ended")
     self.direction = direction
-    forwardFailed = false
+    self.resetSuffices = resetSuffices
+    isHalted = false
     var effects: [SessionEffect] = []
     for index in members.indices {
       members[index].target = members[index].isGivenUp ? nil : targets[index]
       effects += advance(index, at: now)
     }
     return effects
+  }
+
+  /// Something failed elsewhere: on the way forward no device begins another arc.
+  mutating func halt() {
+    if direction == .forward { isHalted = true }
   }
 
   /// A single request outside of any step, on a device that has none under way.
@@ -72,9 +89,15 @@ struct GroupMover: Sendable {
     return .control(device: device, request)
   }
 
+  /// Asks every device where it is that has not said so since it failed. The order of the way back depends on it.
+  mutating func look(at now: MonotonicTime) -> [SessionEffect] {
+    members.indices.filter { members[$0].state == nil && !members[$0].isGivenUp }.map { ask($0, .readState, at: now) }
+  }
+
   /// Empties one device and takes it back to `target`, forward, while the others stay.
   mutating func restart(_ device: Int, to target: MigrationState, at now: MonotonicTime) -> SessionEffect {
     direction = .forward
+    resetSuffices = false
     members[device].target = target
     return ask(device, .reset, at: now)
   }
@@ -84,15 +107,17 @@ struct GroupMover: Sendable {
 
   private mutating func advance(_ index: Int, at now: MonotonicTime) -> [SessionEffect] {
     guard let target = members[index].target, members[index].request == nil else { return [] }
-    guard let state = members[index].state else { return [ask(index, .readState, at: now)] }
     if direction == .forward {
-      guard !forwardFailed, let next = members[index].graph.path(from: state, to: target)?.first else {
+      guard !isHalted, let state = members[index].state,
+        let next = members[index].graph.path(from: state, to: target)?.first
+      else {
         members[index].target = nil
         return []
       }
       return [ask(index, .setState(next), at: now)]
     }
-    switch members[index].ladder.next(from: state, to: target) {
+    // A device that does not say where it is may be anywhere, so nothing but a reset is safe for the others.
+    switch members[index].ladder.next(from: members[index].state ?? .error, to: target) {
     case .arrived:
       members[index].target = nil
       return []
@@ -105,54 +130,55 @@ struct GroupMover: Sendable {
     }
   }
 
+  // MARK: What the devices answer
+
   /// Takes the end of a state request, a state reading or a reset.
   mutating func handle(
     _ device: Int, _ request: ControlRequest, _ result: Result<ControlAnswer, DeviceError>, at now: MonotonicTime
   ) -> Step {
     var step = Step()
-    guard members[device].request == request else { return step }
+    guard expects(device, request) else { return step }
     members[device].request = nil
     let before = members[device].state
     switch (request, result) {
     case (.setState(let state), .success(let answer)):
-      if case .moved(let openedData) = answer, openedData, let before,
-        !members[device].graph.opensData(from: before, to: state)
-      {
-        step.unexpectedSession = device
-      }
       members[device].state = state
+      step.openedData = answer == .moved(openedData: true)
       step.effects.append(
         .note(.arc(device: device, from: before, to: state, begin: members[device].since, end: now, nil)))
+      if let before {
+        let isExpected = members[device].graph.opensData(from: before, to: state)
+        step.isUnexpectedSession = step.openedData && !isExpected
+        if isExpected, !step.openedData {
+          step.faults.append(.device(device, DeviceError(.setState(state), .noDataDescriptor)))
+          halt()
+        }
+      }
     case (.setState(let state), .failure(let error)):
       step.effects.append(
         .note(.arc(device: device, from: before, to: state, begin: members[device].since, end: now, error)))
       step.faults.append(.device(device, error))
       members[device].ladder.noteFailure(of: state, recovering: direction == .back)
-      if direction == .forward { forwardFailed = true }
+      halt()
       // Only a fresh reading tells where the device is now.
       members[device].state = nil
       step.effects.append(ask(device, .readState, at: now))
       return step
     case (.readState, .success(.state(let state))):
       members[device].state = state
-      if direction == .forward, forwardFailed { members[device].target = nil }
     case (.reset, .success):
       members[device].state = .running
       members[device].wasReset = true
       members[device].ladder.noteReset()
+      if resetSuffices { members[device].target = nil }
       step.effects.append(.note(.reset(device: device)))
     case (_, .failure(let error)):
       step.faults.append(.device(device, error))
       members[device].state = nil
-      if direction == .forward {
-        forwardFailed = true
-        members[device].target = nil
-      } else if request == .readState, case .reset = members[device].ladder.next(from: .error, to: .running) {
-        step.effects.append(ask(device, .reset, at: now))
+      halt()
+      if request == .reset {
+        step.effects.append(ask(device, .readState, at: now))
         return step
-      } else {
-        members[device].target = nil
-        members[device].isGivenUp = true
       }
     default:
       break
@@ -161,11 +187,13 @@ struct GroupMover: Sendable {
     return step
   }
 
-  /// Takes note that something outside ended a request that is none of the mover's (pre-copy info, size).
+  /// Takes the end of a request that is none of the mover's: pre-copy info, size.
   mutating func release(_ device: Int) { members[device].request = nil }
 
-  /// The guest or a reset put the device into this state.
-  mutating func observe(_ device: Int, state: MigrationState) { members[device].state = state }
+  /// The device was read outside of any step; nil where that failed.
+  mutating func observe(_ device: Int, state: MigrationState?) { members[device].state = state }
+
+  // MARK: Devices that do not answer
 
   /// When the next device counts as hung.
   var deadline: MonotonicTime? {
@@ -177,22 +205,30 @@ struct GroupMover: Sendable {
     var effects: [SessionEffect] = []
     for index in members.indices {
       guard let request = members[index].request, !members[index].hangNoted else { continue }
-      let waited = now.microseconds(since: members[index].since)
-      guard waited >= hangLimit else { continue }
+      guard now >= members[index].since.adding(microseconds: hangLimit) else { continue }
       members[index].hangNoted = true
+      let waited = now.microseconds(since: members[index].since)
       effects.append(.note(.hung(device: index, request, microseconds: waited)))
     }
     return effects
   }
 
   /// Declares the devices dead that were reported as hung; what they answer later is ignored.
-  mutating func giveUpHung() {
-    for index in members.indices where members[index].hangNoted && members[index].request != nil {
+  /// - Returns: whether there were any.
+  mutating func giveUpHung() -> Bool {
+    let hung = members.indices.filter { members[$0].hangNoted && members[$0].request != nil }
+    for index in hung {
       members[index].request = nil
-      members[index].target = nil
       members[index].state = nil
-      members[index].isHung = true
-      members[index].isGivenUp = true
+      giveUp(index)
     }
+    return !hung.isEmpty
+  }
+
+  /// Declares a device dead.
+  mutating func giveUp(_ device: Int) {
+    members[device].target = nil
+    members[device].isHung = true
+    members[device].isGivenUp = true
   }
 }

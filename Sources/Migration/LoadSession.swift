@@ -11,6 +11,9 @@ public struct LoadSession: SessionMachine {
   public struct Configuration: Hashable, Sendable {
     /// Leave the devices in STOP once their state is in them.
     public var keepStopped = false
+    /// A device that nothing else brings back may be reset although it still holds what it held before, or all that was
+    /// loaded: it is empty then. A device that holds a part of a state is reset in any case.
+    public var resetAllowed = false
     /// Whether the channel takes answers to the source.
     public var answers = false
     /// Transfer buffers, each of ``StreamFormat/maximumDataSize`` bytes.
@@ -32,7 +35,9 @@ public struct LoadSession: SessionMachine {
   private struct Sink {
     var writes = 0
     var bytes: UInt64 = 0
-    /// The device was asked to go to RESUMING, so what it held before is gone.
+    /// The device was asked to go to RESUMING.
+    var wasAsked = false
+    /// It was in RESUMING, so what it held before is gone.
     var isTouched = false
     var initialPending = false
     var isVoiding = false
@@ -52,6 +57,8 @@ public struct LoadSession: SessionMachine {
   private var streamEnded = false
   private var goals: [MigrationState] = []
   private var isGoingBack = false
+  /// The devices that did not say where they are were asked for it, after a fault.
+  private var hasLooked = false
   private var fault: SessionFault?
   private var cleanupFaults: [SessionFault] = []
 
@@ -68,8 +75,8 @@ public struct LoadSession: SessionMachine {
     precondition(!devices.isEmpty && configuration.buffers > 0)
     self.devices = devices
     self.configuration = configuration
-    // A device that was being filled has lost its own state: resetting it loses nothing more.
-    mover = GroupMover(devices: devices, resetAllowed: true, hangLimit: configuration.hangLimit)
+    mover = GroupMover(
+      devices: devices, resetAllowed: configuration.resetAllowed, hangLimit: configuration.hangLimit)
     sinks = devices.map { _ in Sink() }
     vmmStates = devices.map { _ in nil }
   }
@@ -82,7 +89,8 @@ public struct LoadSession: SessionMachine {
   /// Why a stream does not fit these devices, in words; nil where it does.
   public static func mismatch(manifest: StreamManifest, devices: [SessionDevice]) -> String? {
     guard manifest.devices.count == devices.count else {
-      return "the stream holds \(manifest.devices.count) devices (\(manifest.devices.map(\.name).joined(separator: ", "))),"
+      return
+        "the stream holds \(manifest.devices.count) devices (\(manifest.devices.map(\.name).joined(separator: ", "))),"
         + " and \(devices.count) were given: name one for each, in that order"
     }
     for (source, device) in zip(manifest.devices, devices) {
@@ -119,7 +127,10 @@ public struct LoadSession: SessionMachine {
     var effects: [SessionEffect] = []
     switch event {
     case .control(let device, let request, let result):
-      if request == .setState(.resuming) { sinks[device].isTouched = true }
+      if request == .setState(.resuming), mover.expects(device, request) {
+        sinks[device].wasAsked = true
+        if case .success = result { sinks[device].isTouched = true }
+      }
       let step = mover.handle(device, request, result, at: now)
       for fault in step.faults { fail(fault) }
       effects += step.effects
@@ -136,14 +147,17 @@ public struct LoadSession: SessionMachine {
     case .channelFailed(let error):
       channelBroken = true
       // Answers are a courtesy; a source that has sent everything may be gone already.
-      if !streamEnded { fail(.channel(error)) }
+      if !hasWholeStream { fail(.channel(error)) }
     case .interrupt(let reason):
-      if fault != nil || hasWholeState { mover.giveUpHung() } else { fail(.interrupted(reason)) }
-    case .time:
-      effects += mover.noteHangs(at: now)
-    case .read, .channelFinished:
+      if fault == nil, !hasWholeState {
+        fail(.interrupted(reason))
+      } else if giveUpHung(), fault == nil {
+        fail(.interrupted(reason))
+      }
+    case .time, .read, .channelFinished:
       break
     }
+    effects += mover.noteHangs(at: now)
     var before: Phase
     repeat {
       before = phase
@@ -157,8 +171,22 @@ public struct LoadSession: SessionMachine {
     if case .starting(let step) = phase { step != .leaveData } else { phase == .ended }
   }
 
+  /// The end frame came, even if it still waits behind others.
+  private var hasWholeStream: Bool { streamEnded || held.contains { $0.item == .end } }
+
   private mutating func fail(_ fault: SessionFault) {
     if self.fault == nil { self.fault = fault } else { cleanupFaults.append(fault) }
+    mover.halt()
+  }
+
+  private mutating func giveUpHung() -> Bool {
+    if mover.giveUpHung() { return true }
+    // When nothing else is left to wait for, a write that outlives its session hangs too. An answer is only dropped.
+    guard phase == .starting(.startAll), mover.isSettled else { return false }
+    channelBroken = true
+    let hung = sinks.indices.filter { sinks[$0].writes > 0 && !mover.members[$0].isHung }
+    for device in hung { mover.giveUp(device) }
+    return !hung.isEmpty
   }
 
   private mutating func receive(into buffer: Int?) -> [SessionEffect] {
@@ -169,9 +197,18 @@ public struct LoadSession: SessionMachine {
   private mutating func step(at now: MonotonicTime) -> [SessionEffect] {
     if fault != nil, !isGoingBack, !hasWholeState {
       guard mover.isSettled else { return [] }
+      if !hasLooked {
+        hasLooked = true
+        let questions = mover.look(at: now)
+        if !questions.isEmpty { return questions }
+      }
       isGoingBack = true
       held = []
-      for device in sinks.indices where sinks[device].isTouched { mover.demandReset(device) }
+      for device in sinks.indices {
+        // A request for RESUMING that failed and left the device in STOP has changed nothing in it.
+        if sinks[device].wasAsked, mover.members[device].state != .stop { sinks[device].isTouched = true }
+        if sinks[device].isTouched { mover.demandReset(device) }
+      }
       // Before the first transition there is nothing to take back.
       if phase == .awaitingManifest { return end() }
       return [.note(.phase("going back"))] + start(.leaveData, at: now)
@@ -245,12 +282,13 @@ public struct LoadSession: SessionMachine {
     }
     // Out of RESUMING the ladder knows one way only, the reset; a whole state leaves it by the arc to STOP.
     let direction: GroupMover.Direction = !isGoingBack && step == .leaveData ? .forward : .back
-    return [.note(.phase(step.phaseName))] + mover.begin(direction, targets: targets, at: now)
+    return [.note(.phase(step.phaseName))]
+      + mover.begin(direction, targets: targets, resetSuffices: step == .leaveData, at: now)
   }
 
   private mutating func end() -> [SessionEffect] {
-    guard sinks.allSatisfy({ $0.writes == 0 }) || mover.members.contains(where: \.isHung) else { return [] }
-    guard channelBroken || framesUnderWay == 0 else { return [] }
+    guard zip(sinks, mover.members).allSatisfy({ $0.writes == 0 || $1.isHung }) else { return [] }
+    guard fault != nil || channelBroken || framesUnderWay == 0 else { return [] }
     phase = .ended
     outcome = SessionOutcome(
       fault: fault, cleanupFaults: cleanupFaults,
@@ -269,17 +307,20 @@ public struct LoadSession: SessionMachine {
       guard take(first.item, buffer: first.buffer, at: now, &effects) else { break }
       held.removeFirst()
     }
-    if configuration.answers {
-      for device in sinks.indices where sinks[device].initialPending && sinks[device].writes == 0 {
-        sinks[device].initialPending = false
-        framesUnderWay += 1
-        effects.append(.send(answers.mark(.initialLoaded, device: device)))
-      }
+    for device in sinks.indices where sinks[device].initialPending && sinks[device].writes == 0 {
+      effects += answer(device)
     }
     if streamEnded, fault == nil, held.isEmpty, sinks.allSatisfy({ $0.writes == 0 }), mover.isSettled {
       effects += start(.leaveData, at: now)
     }
     return effects
+  }
+
+  private mutating func answer(_ device: Int) -> [SessionEffect] {
+    sinks[device].initialPending = false
+    guard configuration.answers, !channelBroken else { return [] }
+    framesUnderWay += 1
+    return [.send(answers.mark(.initialLoaded, device: device))]
   }
 
   /// - Returns: whether the frame was taken; otherwise it has to wait.
@@ -298,10 +339,13 @@ public struct LoadSession: SessionMachine {
       guard sinks[device].writes == 0, !mover.isBusy(device) else { return false }
       guard sinks[device].isVoiding else {
         sinks[device].isVoiding = true
+        // The source counts on an answer to each mark, also to one that has become void.
+        if sinks[device].initialPending { effects += answer(device) }
         effects.append(mover.restart(device, to: .resuming, at: now))
         return false
       }
       sinks[device] = Sink()
+      sinks[device].wasAsked = true
       sinks[device].isTouched = true
     case .initialComplete(let device):
       sinks[device].initialPending = true

@@ -11,9 +11,10 @@ public struct MonotonicTime: Hashable, Comparable, Sendable {
     left.microseconds < right.microseconds
   }
 
-  /// The moment that many microseconds later.
+  /// The moment that many microseconds later; the last moment that can be told where it would be after that.
   public func adding(microseconds: UInt64) -> MonotonicTime {
-    MonotonicTime(microseconds: self.microseconds &+ microseconds)
+    let (sum, overflow) = self.microseconds.addingReportingOverflow(microseconds)
+    return MonotonicTime(microseconds: overflow ? .max : sum)
   }
 
   /// Microseconds from `earlier` to here; 0 where `earlier` is later.

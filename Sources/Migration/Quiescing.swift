@@ -76,3 +76,26 @@ public enum Quiescing {
       + "write to one that has stopped; move such devices in streams of their own if they never talk to each other"
   }
 }
+
+extension Quiescing.StopStep {
+  /// What a person who watches reads.
+  var phaseName: String {
+    switch self {
+    case .endPeerTransfers: "ending peer transfers"
+    case .stopOthers: "stopping devices without P2P states"
+    case .stopAll: "stopping all"
+    }
+  }
+}
+
+extension Quiescing.StartStep {
+  /// What a person who watches reads.
+  var phaseName: String {
+    switch self {
+    case .leaveData: "closing data sessions"
+    case .answerPeers: "answering peers"
+    case .startOthers: "starting devices without P2P states"
+    case .startAll: "starting all"
+    }
+  }
+}

@@ -46,7 +46,8 @@ public struct RecoveryLadder: Hashable, Sendable {
     if recovering { failures += 1 }
   }
 
-  /// Takes note that what is in the device is worth nothing: the next rung is a reset.
+  /// Takes note that what is in the device is worth nothing: the next rung is a reset, allowed or not, because there is
+  /// nothing that it could lose.
   public mutating func demandReset() { mustReset = true }
 
   /// The next rung for a device that was just read to be in `state` and should get to `target`.
@@ -57,7 +58,7 @@ public struct RecoveryLadder: Hashable, Sendable {
       let waypoint = mustPassStop ? .stop : target
       if let first = graph.path(from: state, to: waypoint)?.first { return .request(first) }
     }
-    if resetAllowed, !wasReset {
+    if resetAllowed || mustReset, !wasReset {
       wasReset = true
       return .reset
     }

@@ -37,35 +37,12 @@ public struct SaveSession: SessionMachine {
     case ended
   }
 
-  /// The data session of a device, and what has been read from it.
-  private struct Pump {
-    /// The destination says that it has taken in the initial data.
-    var initialLoaded = false
-    var isOpen = false
-    var isAtEnd = false
-    var hasEnded = false
-    var reads = 0
-    /// An error that a guest's reset explains; the device is asked for its state before anything else.
-    var suspicion: DeviceError?
-    /// Bytes read since the last pre-copy info.
-    var bytesSinceInfo: UInt64 = 0
-    var infoDue: MonotonicTime?
-    var infoAsked = false
-    var initialMarked = false
-    var restarts = 0
-    var bytes: UInt64 = 0
-    var preCopyBytes: UInt64 = 0
-    var stopCopySize: UInt64?
-    var left: UInt64?
-    var pace: PreCopyPace
-  }
-
   private let configuration: Configuration
   private let devices: [SessionDevice]
   private var phase = Phase.measuring
   private var mover: GroupMover
   private var writer = StreamWriter()
-  private var pumps: [Pump]
+  private var pumps: [SavePump]
   private var freeBuffers: [Int]
   private var nextReader = 0
   /// Where each device should end; settled when the way there begins.
@@ -74,8 +51,13 @@ public struct SaveSession: SessionMachine {
   private var cleanupFaults: [SessionFault] = []
   private var channelBroken = false
   private var framesUnderWay = 0
+  /// The devices that did not say where they are were asked for it, after a fault.
+  private var hasLooked = false
 
   public private(set) var outcome: SessionOutcome?
+
+  /// Whether the whole stream has been handed over and is as safe as the channel can make it.
+  public private(set) var isStreamComplete = false
 
   /// When the first device began to stop and when the last was back where it should be; nil before.
   public private(set) var stopBegan: MonotonicTime?
@@ -88,7 +70,7 @@ public struct SaveSession: SessionMachine {
     self.configuration = configuration
     mover = GroupMover(
       devices: devices, resetAllowed: configuration.resetAllowed, hangLimit: configuration.hangLimit)
-    pumps = devices.map { _ in Pump(pace: PreCopyPace(limits: configuration.pace)) }
+    pumps = devices.map { _ in SavePump(limits: configuration.pace) }
     freeBuffers = Array((0..<configuration.buffers).reversed())
   }
 
@@ -115,7 +97,7 @@ public struct SaveSession: SessionMachine {
     zip(mover.members, pumps).map { member, pump in
       DeviceProgress(
         state: member.state, bytes: pump.bytes, preCopyBytes: pump.preCopyBytes,
-        expectedBytes: pump.left.map { pump.bytes &+ $0 } ?? pump.stopCopySize)
+        expectedBytes: pump.expectedBytes)
     }
   }
 
@@ -123,7 +105,7 @@ public struct SaveSession: SessionMachine {
   public var restarts: [Int] { pumps.map(\.restarts) }
 
   public var deadline: MonotonicTime? {
-    let infos = phase == .preCopying ? pumps.compactMap { $0.infoAsked ? nil : $0.infoDue } : []
+    let infos = isAskingForInfos ? pumps.indices.filter(canBeAskedForInfo).compactMap { pumps[$0].infoDue } : []
     return (infos + [mover.deadline].compactMap { $0 }).min()
   }
 
@@ -153,24 +135,29 @@ public struct SaveSession: SessionMachine {
       if case .buffer(let buffer) = payload { freeBuffers.append(buffer) }
     case .channelFailed(let error):
       channelBroken = true
-      fail(.channel(error))
+      if !isStreamComplete { fail(.channel(error)) }
     case .streamFailed(let error):
-      fail(.stream(error))
+      // Once everything was handed to the channel no answer is waited for: the destination may be done, and gone.
+      if phase != .finishing, !isStreamComplete { fail(.stream(error)) }
     case .channelFinished:
-      if phase == .finishing { effects += start(.leaveData, at: now) }
+      if fault == nil, phase == .finishing {
+        isStreamComplete = true
+        effects += start(.leaveData, at: now)
+      }
     case .interrupt(let reason):
       // On the way back there is nothing to end, but there may be a device that never answers.
-      if fault != nil || isGoingBack { mover.giveUpHung() } else { fail(.interrupted(reason)) }
-    case .time:
-      effects += mover.noteHangs(at: now)
-    case .received(_, let item):
-      if case .initialLoaded(let device) = item, pumps.indices.contains(device), pumps[device].initialMarked {
-        pumps[device].initialLoaded = true
+      if fault == nil, !isGoingBack {
+        fail(.interrupted(reason))
+      } else if giveUpHung(), fault == nil {
+        fail(.interrupted(reason))
       }
+    case .received(_, let item):
+      if case .initialLoaded(let device) = item, pumps.indices.contains(device) { pumps[device].takeAnswer() }
       effects.append(.receive(buffer: nil))
-    case .written:
+    case .time, .written:
       break
     }
+    effects += mover.noteHangs(at: now)
     effects += proceed(at: now)
     return effects
   }
@@ -189,7 +176,8 @@ public struct SaveSession: SessionMachine {
   private mutating func step(at now: MonotonicTime) -> [SessionEffect] {
     if fault != nil, !isGoingBack {
       guard mover.isSettled else { return [] }
-      return [.note(.phase("going back"))] + start(.leaveData, at: now)
+      let questions = look(at: now)
+      return questions.isEmpty ? [.note(.phase("going back"))] + start(.leaveData, at: now) : questions
     }
     switch phase {
     case .measuring:
@@ -233,6 +221,28 @@ public struct SaveSession: SessionMachine {
 
   private mutating func fail(_ fault: SessionFault) {
     if self.fault == nil { self.fault = fault } else { cleanupFaults.append(fault) }
+    mover.halt()
+  }
+
+  /// Before the way back begins: asks those devices where they are of which that is not known.
+  private mutating func look(at now: MonotonicTime) -> [SessionEffect] {
+    guard !hasLooked else { return [] }
+    hasLooked = true
+    // A guest's reset that nobody looked into yet.
+    for device in pumps.indices where pumps[device].suspicion != nil {
+      pumps[device].suspicion = nil
+      mover.observe(device, state: nil)
+    }
+    return mover.look(at: now)
+  }
+
+  private mutating func giveUpHung() -> Bool {
+    if mover.giveUpHung() { return true }
+    // When nothing else is left to wait for, a read that outlives its session hangs too.
+    guard phase == .starting(.startAll), mover.isSettled else { return false }
+    let hung = pumps.indices.filter { pumps[$0].reads > 0 && !mover.members[$0].isHung }
+    for device in hung { mover.giveUp(device) }
+    return !hung.isEmpty
   }
 
   private mutating func send(_ frame: OutgoingFrame) -> SessionEffect {
@@ -269,7 +279,7 @@ public struct SaveSession: SessionMachine {
     var targets: [MigrationState?] = []
     for index in mover.members.indices {
       let member = mover.members[index]
-      // A device that does not say where it is is asked again on the way to its goal.
+      // A device that does not say where it is can only be reset, where that is allowed; then it joins the others.
       guard let state = member.state else {
         targets.append(step == .leaveData ? .stop : goals[index])
         continue
@@ -278,13 +288,14 @@ public struct SaveSession: SessionMachine {
         step == .leaveData && member.ladder.mustPassStop
           ? .stop : Quiescing.target(step, graph: member.graph, from: state, goal: goals[index]))
     }
-    return [.note(.phase(step.phaseName))] + mover.begin(.back, targets: targets, at: now)
+    return [.note(.phase(step.phaseName))]
+      + mover.begin(.back, targets: targets, resetSuffices: step == .leaveData, at: now)
   }
 
   private mutating func end(at now: MonotonicTime) -> [SessionEffect] {
     // Reads that were under way end with the session that they belong to; only then are their buffers free.
-    guard pumps.allSatisfy({ $0.reads == 0 }) || mover.members.contains(where: \.isHung) else { return [] }
-    guard channelBroken || framesUnderWay == 0 else { return [] }
+    guard zip(pumps, mover.members).allSatisfy({ $0.reads == 0 || $1.isHung }) else { return [] }
+    guard fault != nil || channelBroken || framesUnderWay == 0 else { return [] }
     phase = .ended
     stopEnded = now
     outcome = SessionOutcome(
@@ -298,6 +309,7 @@ public struct SaveSession: SessionMachine {
   private mutating func control(
     _ device: Int, _ request: ControlRequest, _ result: Result<ControlAnswer, DeviceError>, at now: MonotonicTime
   ) -> [SessionEffect] {
+    guard mover.expects(device, request) else { return [] }
     switch request {
     case .stopCopySize:
       mover.release(device)
@@ -305,7 +317,6 @@ public struct SaveSession: SessionMachine {
       return []
     case .preCopyInfo:
       mover.release(device)
-      pumps[device].infoAsked = false
       switch result {
       case .success(.preCopyInfo(let info)):
         return take(info, of: device, at: now)
@@ -321,12 +332,12 @@ public struct SaveSession: SessionMachine {
       let step = mover.handle(device, request, result, at: now)
       for fault in step.faults { fail(fault) }
       var effects = step.effects
-      if case .success(.moved(true)) = result {
+      if step.openedData {
         pumps[device].isOpen = true
         if phase == .preCopying { pumps[device].infoDue = now }
       }
       if mover.members[device].state?.isSaving == false { pumps[device].isOpen = false }
-      if let device = step.unexpectedSession { effects += restart(device) }
+      if step.isUnexpectedSession { effects += restart(device) }
       return effects
     }
   }
@@ -349,7 +360,7 @@ public struct SaveSession: SessionMachine {
         continue
       }
       idle = 0
-      pumps[device].reads += 1
+      pumps[device].askRead()
       effects.append(.read(device: device, buffer: freeBuffers.removeLast()))
     }
     return effects
@@ -358,14 +369,11 @@ public struct SaveSession: SessionMachine {
   private mutating func read(
     _ device: Int, _ buffer: Int, _ result: Result<DataRead, DeviceError>, at now: MonotonicTime
   ) -> [SessionEffect] {
-    pumps[device].reads -= 1
+    pumps[device].endRead()
     switch result {
     case .success(.bytes(let count)) where fault == nil:
-      pumps[device].bytes += UInt64(count)
-      pumps[device].bytesSinceInfo += UInt64(count)
-      pumps[device].left = pumps[device].left.map { $0 > UInt64(count) ? $0 - UInt64(count) : 0 }
-      if phase == .preCopying { pumps[device].preCopyBytes += UInt64(count) }
-      return [send(writer.deviceData(device: device, buffer: buffer, bytes: count))]
+      pumps[device].count(count, isPreCopy: phase == .preCopying)
+      return [send(writer.deviceData(device: device, buffer: buffer, bytes: count))] + markInitial(of: device)
     case .success(.end):
       pumps[device].isAtEnd = true
     case .success:
@@ -374,45 +382,46 @@ public struct SaveSession: SessionMachine {
       if fault == nil { suspectReset(of: device, error) }
     }
     freeBuffers.append(buffer)
-    return []
+    return markInitial(of: device)
+  }
+
+  private mutating func markInitial(of device: Int) -> [SessionEffect] {
+    guard fault == nil, phase == .preCopying, pumps[device].marksInitial() else { return [] }
+    return [send(writer.mark(.initialComplete, device: device))]
+  }
+
+  /// Once every device is ready nobody is asked again, so that they come to rest at the same time.
+  private var isAskingForInfos: Bool { phase == .preCopying && fault == nil && !isReadyToStop }
+
+  private var isReadyToStop: Bool { pumps.allSatisfy { $0.isReadyToStop(awaitsAnswer: configuration.awaitsAnswers) } }
+
+  private func canBeAskedForInfo(_ device: Int) -> Bool {
+    !mover.isBusy(device) && pumps[device].isOpen && pumps[device].suspicion == nil
   }
 
   private mutating func preCopy(at now: MonotonicTime) -> [SessionEffect] {
     var effects: [SessionEffect] = []
-    for device in pumps.indices where !mover.isBusy(device) {
-      if pumps[device].suspicion != nil {
-        if pumps[device].reads == 0 { effects.append(mover.ask(device, .readState, at: now)) }
-      } else if let due = pumps[device].infoDue, due <= now, pumps[device].isOpen {
+    for device in pumps.indices
+    where pumps[device].suspicion != nil && pumps[device].reads == 0 && !mover.isBusy(device) {
+      effects.append(mover.ask(device, .readState, at: now))
+    }
+    if isAskingForInfos {
+      for device in pumps.indices where canBeAskedForInfo(device) {
+        guard let due = pumps[device].infoDue, due <= now else { continue }
         pumps[device].infoDue = nil
-        pumps[device].infoAsked = true
         effects.append(mover.ask(device, .preCopyInfo, at: now))
       }
     }
     effects += pump()
-    let ready = pumps.allSatisfy { isReadyToStop($0) }
-    if ready, mover.isSettled, effects.isEmpty { effects += stop(.endPeerTransfers, at: now) }
+    if isReadyToStop, mover.isSettled { effects += stop(.endPeerTransfers, at: now) }
     return effects
-  }
-
-  private func isReadyToStop(_ pump: Pump) -> Bool {
-    guard pump.isOpen else { return true }
-    return pump.pace.isReady && pump.isAtEnd && pump.reads == 0 && (pump.initialLoaded || !configuration.awaitsAnswers)
   }
 
   private mutating func take(_ info: PreCopyInfo, of device: Int, at now: MonotonicTime) -> [SessionEffect] {
     guard phase == .preCopying, fault == nil else { return [] }
-    pumps[device].pace.take(info, bytesRead: pumps[device].bytesSinceInfo, isDrained: pumps[device].isAtEnd)
-    pumps[device].bytesSinceInfo = 0
-    pumps[device].left = info.remainingBytes
+    pumps[device].take(info)
     pumps[device].infoDue = now.adding(microseconds: configuration.pace.interval)
-    var effects: [SessionEffect] = []
-    if info.initialBytes == 0, !pumps[device].initialMarked {
-      pumps[device].initialMarked = true
-      effects.append(send(writer.mark(.initialComplete, device: device)))
-    }
-    // What is left of a device that is ready is read after the stop; where nothing is left there is nothing to read.
-    pumps[device].isAtEnd = info.remainingBytes == 0 || pumps[device].pace.isReady
-    return effects
+    return markInitial(of: device)
   }
 
   private mutating func copy() -> [SessionEffect] {
@@ -458,7 +467,9 @@ public struct SaveSession: SessionMachine {
       mover.observe(device, state: state)
       fail(.device(device, suspicion ?? DeviceError(.readState, .unexpectedState(state))))
     case .failure(let error):
-      fail(.device(device, suspicion ?? error))
+      mover.observe(device, state: nil)
+      if let suspicion { fail(.device(device, suspicion)) }
+      fail(.device(device, error))
     case .success:
       break
     }
@@ -467,19 +478,11 @@ public struct SaveSession: SessionMachine {
 
   /// Voids what was sent of a device; its new session is read from the start.
   private mutating func restart(_ device: Int) -> [SessionEffect] {
-    pumps[device].restarts += 1
+    pumps[device].restart()
     guard pumps[device].restarts <= configuration.pace.mostRestarts else {
       fail(.keptResetting(device, times: pumps[device].restarts))
       return []
     }
-    pumps[device].bytes = 0
-    pumps[device].preCopyBytes = 0
-    pumps[device].initialMarked = false
-    pumps[device].initialLoaded = false
-    pumps[device].isAtEnd = false
-    pumps[device].bytesSinceInfo = 0
-    pumps[device].left = nil
-    pumps[device].pace = PreCopyPace(limits: configuration.pace)
     return [.note(.restarted(device: device, times: pumps[device].restarts)), send(writer.mark(.void, device: device))]
   }
 }
@@ -487,28 +490,5 @@ public struct SaveSession: SessionMachine {
 extension SessionDevice {
   var manifestRecord: StreamManifest.Device {
     StreamManifest.Device(name: name, driver: driver, features: features, tag: tag)
-  }
-}
-
-extension Quiescing.StopStep {
-  /// What a person who watches reads.
-  var phaseName: String {
-    switch self {
-    case .endPeerTransfers: "ending peer transfers"
-    case .stopOthers: "stopping devices without P2P states"
-    case .stopAll: "stopping all"
-    }
-  }
-}
-
-extension Quiescing.StartStep {
-  /// What a person who watches reads.
-  var phaseName: String {
-    switch self {
-    case .leaveData: "closing data sessions"
-    case .answerPeers: "answering peers"
-    case .startOthers: "starting devices without P2P states"
-    case .startAll: "starting all"
-    }
   }
 }

@@ -105,7 +105,8 @@ public enum SessionNote: Hashable, Sendable {
   /// The session enters a part of its way.
   case phase(String)
   /// A device made one arc, or failed to; begin and end by the driving clock.
-  case arc(device: Int, from: MigrationState?, to: MigrationState, begin: MonotonicTime, end: MonotonicTime, DeviceError?)
+  case arc(
+    device: Int, from: MigrationState?, to: MigrationState, begin: MonotonicTime, end: MonotonicTime, DeviceError?)
   /// A device was reset, and is empty.
   case reset(device: Int)
   /// The guest reset a device during pre-copy; its state is sent anew.
@@ -172,7 +173,9 @@ public protocol SessionMachine: Sendable {
   mutating func handle(_ event: SessionEvent, at now: MonotonicTime) -> [SessionEffect]
   /// When ``SessionEvent/time`` is due, if nothing else happens before.
   var deadline: MonotonicTime? { get }
-  /// Set once the session is over; no effect is under way then.
+  /// Set once the session is over. Nothing is under way on a device then, except on one that is reported as hung. On the
+  /// channel a ``SessionEffect/receive(buffer:)`` may be and, after a fault, frames to send as well: the driver cancels
+  /// the channel, and keeps the buffers until its lanes have ended.
   var outcome: SessionOutcome? { get }
   /// One for each device.
   var progress: [DeviceProgress] { get }

@@ -31,6 +31,8 @@ struct StreamGrammar: Hashable, Sendable {
     try demand(type.payloadSizes.contains(length), "a \(type.name) frame can't have \(length) bytes")
     try demand((device != nil) == type.isAboutOneDevice, "its device field does not fit its type")
     if type == .initialLoaded {
+      // An answer: it has its place in the other direction, where there is no manifest.
+      try demand(devices == nil, "it is an answer, and this is the direction of the state")
       nextSequence += 1
       return
     }
@@ -39,7 +41,8 @@ struct StreamGrammar: Hashable, Sendable {
     }
     try demand(type != .manifest, "a second manifest")
     if let device {
-      try demand(devices.indices.contains(device), "it is about device \(device), and the manifest has \(devices.count)")
+      try demand(
+        devices.indices.contains(device), "it is about device \(device), and the manifest has \(devices.count)")
       try demand(!devices[device].ended || type == .vmmState, "the state of its device has ended already")
       switch type {
       case .deviceData:
@@ -77,6 +80,7 @@ struct StreamGrammar: Hashable, Sendable {
   /// Takes note of the manifest.
   mutating func take(manifest: StreamManifest) throws(Violation) {
     if devices != nil { throw Violation(reason: "a second manifest") }
+    if nextSequence != 0 { throw Violation(reason: "the manifest must come first") }
     devices = Array(repeating: DeviceProgress(), count: manifest.devices.count)
     nextSequence += 1
   }

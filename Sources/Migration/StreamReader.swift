@@ -39,7 +39,6 @@ public struct StreamReader: Sendable {
   private var place = "the preamble"
   private var placeOffset: UInt64 = 0
 
-  /// - Parameter answers: whether this is the destination's side of a two-way channel, which has no manifest.
   public init(checksum: StreamChecksum) { self.checksum = checksum }
 
   /// How many bytes ``take(_:)`` wants; 0 after the end frame.
@@ -68,10 +67,7 @@ public struct StreamReader: Sendable {
 
   /// The fault of a stream that ends here although more was wanted.
   public var incomplete: StreamError {
-    if case .header = expectation, position == placeOffset {
-      return StreamError(.incomplete, place: "frame \(grammar.nextSequence)", offset: position)
-    }
-    return fault(.incomplete)
+    fault(.incomplete)
   }
 
   /// The fault of a stream that ends this many bytes into what was wanted.
@@ -91,6 +87,7 @@ public struct StreamReader: Sendable {
   /// Takes exactly ``wanted`` bytes.
   /// - Returns: the frame that they complete, or nil where more of it is to come.
   public mutating func take(_ bytes: Span<UInt8>) throws(StreamError) -> StreamItem? {
+    precondition(!isEnded, "the reader takes nothing after the end frame")
     precondition(bytes.count == wanted, "the reader wants \(wanted) bytes, not \(bytes.count)")
     switch expectation {
     case .preamble:

@@ -7,7 +7,8 @@ internal import VFIO
 
 /// How a command comes by its devices.
 struct DeviceOptions: ParsableArguments {
-  @Option(help: "Use the device through a duplicate of the descriptor that this process holds: nothing is bound or reset.")
+  @Option(
+    help: "Use the device through a duplicate of the descriptor that this process holds: nothing is bound or reset.")
   var pid: Int32?
 
   @Option(
@@ -152,7 +153,8 @@ private struct Opener {
     do throws(SystemError) {
       return KernelDevice(adopting: try Descriptor.inherited(number, subject: "\(record.name)"), name: record.name)
     } catch {
-      throw OpeningError(device: "\(record.name)", cause: error, remedy: "is descriptor \(number) open in this process?")
+      throw OpeningError(
+        device: "\(record.name)", cause: error, remedy: "is descriptor \(number) open in this process?")
     }
   }
 

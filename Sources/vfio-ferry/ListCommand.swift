@@ -43,4 +43,3 @@ struct ListCommand: FerryCommand {
     for line in TextTable.lines(table) { console.line(line) }
   }
 }
-

@@ -69,7 +69,7 @@ struct LoadCommand: FerryCommand {
     if let refusal = LoadSession.refusal(devices: described) { throw CommandFailure.refused(refusal) }
     var configuration = LoadSession.Configuration()
     configuration.keepStopped = keepStopped
-    configuration.buffers = max(4, described.count)
+    configuration.buffers = max(configuration.buffers, described.count)
     let names = described.map(\.name)
     let display = SessionDisplay(console: console, names: names, verbose: verbose)
     let began = monotonicMicroseconds()

@@ -66,7 +66,7 @@ struct SaveCommand: FerryCommand {
     configuration.keepStopped = keepStopped
     configuration.preCopy = preCopy
     configuration.resetAllowed = resetOnError
-    configuration.buffers = max(4, described.count)
+    configuration.buffers = max(configuration.buffers, described.count)
     let names = described.map(\.name)
     let display = SessionDisplay(console: console, names: names, verbose: verbose)
     let began = monotonicMicroseconds()
@@ -104,7 +104,8 @@ struct SaveCommand: FerryCommand {
       }
       say(
         JSON.object([
-          "file": .string(output), "devices": .array(devices), "downtime_us": JSON(downtime), "total_us": .unsigned(took),
+          "file": .string(output), "devices": .array(devices), "downtime_us": JSON(downtime),
+          "total_us": .unsigned(took),
         ]).text(pretty: format.pretty))
       return
     }

@@ -26,7 +26,9 @@ final class SessionDisplay {
       if verbose { say("\(name)") }
     case .arc(let device, let from, let to, let begin, let end, let error):
       let time = Figures.time(end.microseconds(since: begin))
-      if verbose { say("\(names[device]): \(from?.name ?? "unknown") -> \(to) in \(time)\(error.map { ": \($0)" } ?? "")") }
+      if verbose {
+        say("\(names[device]): \(from?.name ?? "unknown") -> \(to) in \(time)\(error.map { ": \($0)" } ?? "")")
+      }
     case .reset(let device):
       say("\(names[device]) was reset: what was in it is lost")
     case .restarted(let device, let times):

@@ -125,7 +125,8 @@ struct StateCommand: FerryCommand {
         ]), format)
     }
     if let failed {
-      throw CommandFailure.failed("\(device.name): \(failed.error.map { "\($0)" } ?? ""); it is in \(stepper.state) now")
+      throw CommandFailure.failed(
+        "\(device.name): \(failed.error.map { "\($0)" } ?? ""); it is in \(stepper.state) now")
     }
   }
 }

@@ -63,7 +63,8 @@ struct WalkCommand: FerryCommand {
         ]), format)
     }
     if let failed {
-      throw CommandFailure.failed("\(device.name): \(failed.error.map { "\($0)" } ?? ""); it is in \(stepper.state) now")
+      throw CommandFailure.failed(
+        "\(device.name): \(failed.error.map { "\($0)" } ?? ""); it is in \(stepper.state) now")
     }
   }
 

@@ -60,10 +60,12 @@ struct CommandTests {
     }
   }
 
-  @Test("options that contradict each other are misuse", arguments: [
-    ["show", "x", "--group", "--pid", "1"], ["show", "x", "--pid", "0"], ["save", "-o", "f"], ["load", "f"],
-    ["show", "x", "--fd", "-2"], ["nonsense"],
-  ])
+  @Test(
+    "options that contradict each other are misuse",
+    arguments: [
+      ["show", "x", "--group", "--pid", "1"], ["show", "x", "--pid", "0"], ["save", "-o", "f"], ["load", "f"],
+      ["show", "x", "--fd", "-2"], ["nonsense"],
+    ])
   func misuse(arguments: [String]) {
     #expect(throws: (any Error).self) { try VFIOFerry.parseAsRoot(arguments) }
   }

@@ -113,10 +113,13 @@ extension LabTests {
       try inFolder { folder in
         let good = try stream(folder)
         try Data(good[..<300]).write(to: URL(fileURLWithPath: "\(folder)/bad"))
-        for arguments in [["inspect", "\(folder)/bad"], ["load", "\(folder)/bad", Lab.mtty[2], Lab.mtty[3], "--", "true"]] {
+        for arguments in [
+          ["inspect", "\(folder)/bad"], ["load", "\(folder)/bad", Lab.mtty[2], Lab.mtty[3], "--", "true"],
+        ] {
           let ended = try Lab.ferry(arguments)
           #expect(ended.status == 1)
-          #expect(ended.err.contains("frame 2 (device-data of device") && ended.err.contains("incomplete"), "\(ended.err)")
+          #expect(
+            ended.err.contains("frame 2 (device-data of device") && ended.err.contains("incomplete"), "\(ended.err)")
         }
       }
     }

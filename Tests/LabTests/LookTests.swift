@@ -94,7 +94,9 @@ extension LabTests {
     @Test("a device without migration is refused as not migratable, with the reason, before it is bound")
     func refused() throws {
       let nvme = try #require(Lab.nvme)
-      for arguments in [["save", nvme, "-o", "/tmp/x"], ["state", nvme], ["state", nvme, "--through", "stop"], ["walk", nvme]] {
+      for arguments in [
+        ["save", nvme, "-o", "/tmp/x"], ["state", nvme], ["state", nvme, "--through", "stop"], ["walk", nvme],
+      ] {
         let ended = try Lab.ferry(arguments)
         #expect(ended.status == 3)
         #expect(ended.err.contains("not migratable") && ended.err.contains("vfio-pci"), "\(ended.err)")

@@ -53,7 +53,9 @@ extension LabTests {
       }
     }
 
-    @Test("a device that another process holds is saved and loaded, and that process notices nothing", arguments: [false, true])
+    @Test(
+      "a device that another process holds is saved and loaded, and that process notices nothing",
+      arguments: [false, true])
     func held(group: Bool) throws {
       try inFolder { folder in
         let source = try DeviceHolder(Lab.mtty[0], group: group)

@@ -1,16 +1,16 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * The few calls that Swift can't make by itself. Each returns what the system call returns and leaves errno set.
+ *
+ * Plain C types stand for pid_t, dev_t, pthread_t and struct iovec: including their headers here would make Swift see
+ * libc's types as this module's.
  */
 #ifndef VFIO_FERRY_LINUX_CALLS_H
 #define VFIO_FERRY_LINUX_CALLS_H
 
-#include <pthread.h>
-#include <sys/types.h>
-#include <sys/uio.h>
 
 /* pidfd_open(2): a descriptor for a process. In C because Debian 12's glibc has it and older ones have not. */
-int vf_pidfd_open(pid_t pid, unsigned int flags);
+int vf_pidfd_open(int pid, unsigned int flags);
 
 /* pidfd_getfd(2): a duplicate of another process's descriptor, close-on-exec; the caller owns it. In C because
  * syscall(2) is variadic. */
@@ -19,22 +19,25 @@ int vf_pidfd_getfd(int pidfd, int target, unsigned int flags);
 /* The C constant's name of an error number, or NULL. In C because strerrorname_np(3) needs _GNU_SOURCE. */
 const char *vf_error_name(int error);
 
-/* Names a thread, with at most 15 bytes. In C because pthread_setname_np(3) needs _GNU_SOURCE. */
-int vf_name_thread(pthread_t thread, const char *name);
+/* Names a thread (a pthread_t), with at most 15 bytes. In C because pthread_setname_np(3) needs _GNU_SOURCE. */
+int vf_name_thread(unsigned long thread, const char *name);
 
 /* An eventfd(2), close-on-exec and non-blocking; the caller owns it. In C because Swift's Glibc lacks the header. */
 int vf_eventfd(void);
 
 /* writev(2) that takes what fits and never waits, also on a descriptor in blocking mode; EAGAIN when nothing fits. On
  * descriptors whose driver knows no such mode it is plain writev. In C because RWF_NOWAIT needs _GNU_SOURCE. */
-ssize_t vf_writev_nowait(int descriptor, const struct iovec *pieces, int count);
+long vf_writev_nowait(int descriptor, const void *pieces, int count);
 
 /* A file without a name in a folder, for reading and writing, close-on-exec; the caller owns it. In C because O_TMPFILE
  * needs _GNU_SOURCE. */
 int vf_open_temporary(const char *folder);
 
+/* memfd_create(2) with close-on-exec; the caller owns the descriptor. In C because it needs _GNU_SOURCE. */
+int vf_memfd_create(const char *name);
+
 /* The halves of a device number. In C because major(3) and minor(3) are macros. */
-unsigned int vf_device_major(dev_t device);
-unsigned int vf_device_minor(dev_t device);
+unsigned int vf_device_major(unsigned long device);
+unsigned int vf_device_minor(unsigned long device);
 
 #endif

@@ -1,0 +1,100 @@
+// SPDX-License-Identifier: Apache-2.0
+
+/// The data session of one device on the source: what was asked of it, what came, and whether enough came before the
+/// stop.
+struct SavePump: Hashable, Sendable {
+  private let limits: PreCopyPace.Limits
+  private var pace: PreCopyPace
+
+  /// The driver holds the device's data session.
+  var isOpen = false
+  /// The device has no more data, for now or, in STOP_COPY, at all.
+  var isAtEnd = false
+  /// The stream says that the device's state is complete.
+  var hasEnded = false
+  /// An error that a guest's reset explains; the device is asked for its state before anything else.
+  var suspicion: DeviceError?
+  /// When the pre-copy info is to be asked for; nil while it is, or not to be.
+  var infoDue: MonotonicTime?
+  var stopCopySize: UInt64?
+
+  private(set) var restarts = 0
+  private(set) var bytes: UInt64 = 0
+  private(set) var preCopyBytes: UInt64 = 0
+  private(set) var left: UInt64?
+
+  private var readsAsked: UInt64 = 0
+  private var readsEnded: UInt64 = 0
+  private var bytesSinceInfo: UInt64 = 0
+  /// The device has given all its initial data to the first so many reads. These may still be on their way here,
+  /// because the info and the reads are answered by different threads.
+  private var initialOutAfter: UInt64?
+  private var initialIsMarked = false
+  private var marks = 0
+  private var answers = 0
+
+  init(limits: PreCopyPace.Limits) {
+    self.limits = limits
+    pace = PreCopyPace(limits: limits)
+  }
+
+  /// Reads under way.
+  var reads: Int { Int(readsAsked - readsEnded) }
+
+  var expectedBytes: UInt64? {
+    guard let left else { return stopCopySize }
+    let (sum, overflow) = bytes.addingReportingOverflow(left)
+    return overflow ? .max : sum
+  }
+
+  mutating func askRead() { readsAsked += 1 }
+
+  mutating func endRead() { readsEnded += 1 }
+
+  mutating func count(_ bytes: Int, isPreCopy: Bool) {
+    self.bytes += UInt64(bytes)
+    bytesSinceInfo += UInt64(bytes)
+    left = left.map { $0 > UInt64(bytes) ? $0 - UInt64(bytes) : 0 }
+    if isPreCopy { preCopyBytes += UInt64(bytes) }
+  }
+
+  mutating func take(_ info: PreCopyInfo) {
+    pace.take(info, bytesRead: bytesSinceInfo, isDrained: isAtEnd)
+    bytesSinceInfo = 0
+    left = info.remainingBytes
+    if info.initialBytes == 0, initialOutAfter == nil { initialOutAfter = readsAsked }
+    // What is left of a device that is ready is read after the stop; where nothing is left there is nothing to read.
+    isAtEnd = info.remainingBytes == 0 || pace.isReady
+  }
+
+  /// Whether the mark is due that all initial data is in the stream. True once.
+  mutating func marksInitial() -> Bool {
+    guard !initialIsMarked, let initialOutAfter, readsEnded >= initialOutAfter else { return false }
+    initialIsMarked = true
+    marks += 1
+    return true
+  }
+
+  /// The destination has answered a mark. It answers each one, those included that a void has overtaken.
+  mutating func takeAnswer() { answers = min(answers + 1, marks) }
+
+  /// Whether enough was read ahead of the stop.
+  func isReadyToStop(awaitsAnswer: Bool) -> Bool {
+    guard isOpen else { return true }
+    guard pace.isReady, isAtEnd, reads == 0, suspicion == nil else { return false }
+    return !awaitsAnswer || (initialIsMarked && answers == marks)
+  }
+
+  /// The device's state is read anew from its start.
+  mutating func restart() {
+    restarts += 1
+    bytes = 0
+    preCopyBytes = 0
+    bytesSinceInfo = 0
+    left = nil
+    initialOutAfter = nil
+    initialIsMarked = false
+    isAtEnd = false
+    pace = PreCopyPace(limits: limits)
+  }
+}

@@ -1,0 +1,108 @@
+// SPDX-License-Identifier: Apache-2.0
+public import Migration
+
+/// One of the two hosts of a simulation.
+public enum SimulatedSide: Int, CaseIterable, Hashable, Sendable {
+  /// The devices are saved here.
+  case source
+  /// The devices are loaded here.
+  case destination
+}
+
+/// What a simulation is to play: the devices of two hosts, the link between them, and what goes wrong.
+public struct Scenario: Sendable {
+  /// A person ends a session.
+  public struct Interrupt: Hashable, Sendable {
+    /// When.
+    public enum Moment: Hashable, Sendable {
+      /// Just before the session takes its n-th event; the first is 1.
+      case beforeEvent(Int)
+      /// At this time.
+      case at(MonotonicTime)
+      /// When the session reports a device as hung.
+      case onHang
+    }
+
+    /// Whose session.
+    public var side: SimulatedSide
+    /// When.
+    public var moment: Moment
+
+    public init(_ side: SimulatedSide, _ moment: Moment) {
+      self.side = side
+      self.moment = moment
+    }
+  }
+
+  /// The guest resets a device of the source. Once the session begins to stop the devices the guest does nothing more.
+  public struct GuestReset: Hashable, Sendable {
+    /// Which device.
+    public var device: Int
+    /// When.
+    public var time: MonotonicTime
+
+    public init(device: Int, time: MonotonicTime) {
+      self.device = device
+      self.time = time
+    }
+  }
+
+  /// The devices of the source.
+  public var source: [SimulatedDevice.Configuration]
+  /// The devices of the destination, in the same order.
+  public var destination: [SimulatedDevice.Configuration]
+  /// What is between them.
+  public var link = SimulatedLink()
+  /// How the source saves. Whether it awaits answers is the link's matter.
+  public var save = SaveSession.Configuration()
+  /// How the destination loads. Whether it answers is the link's matter.
+  public var load = LoadSession.Configuration()
+  /// When a person ends a session.
+  public var interrupts: [Interrupt] = []
+  /// When the guest resets a device.
+  public var guestResets: [GuestReset] = []
+
+  /// A move of these devices to a host that has the same ones, empty. The source stays stopped at the end.
+  public init(moving devices: [SimulatedDevice.Configuration]) {
+    source = devices
+    destination = devices.map { device in
+      var twin = device
+      twin.isInUse = false
+      twin.failures = []
+      twin.seed = ~device.seed
+      return twin
+    }
+    save.keepStopped = true
+  }
+
+  /// The built-in one: a network card that behaves as mlx5 does, and a graphics card.
+  /// - Parameters:
+  ///   - nicBytes: bytes of the network card's state.
+  ///   - gpuBytes: bytes of the graphics card's state.
+  ///   - seed: another seed gives other contents and other changes.
+  public static func nicAndGPU(nicBytes: Int = 64 << 20, gpuBytes: Int = 1 << 30, seed: UInt64 = 1) -> Scenario {
+    var nic = SimulatedDevice.Configuration(name: "0000:17:00.2")
+    nic.driver = "simulated-nic"
+    nic.stateBytes = nicBytes
+    nic.pageBytes = 16 << 10
+    nic.seed = seed
+    nic.changedBytesPerMicrosecond = 40
+    nic.hotBytes = max(1, nicBytes / 4)
+    nic.offersOnInfoOnly = true
+    nic.offersInPreCopyP2P = false
+    nic.stopCopyArcMicroseconds = 12_000
+    nic.readBytesPerMicrosecond = 2000
+    nic.writeBytesPerMicrosecond = 1500
+    var gpu = SimulatedDevice.Configuration(name: "0000:3b:00.0")
+    gpu.driver = "simulated-gpu"
+    gpu.stateBytes = gpuBytes
+    gpu.pageBytes = 64 << 10
+    gpu.seed = seed &+ 1
+    gpu.changedBytesPerMicrosecond = 300
+    gpu.hotBytes = max(1, gpuBytes / 32)
+    gpu.stopCopyArcMicroseconds = 4000
+    gpu.readBytesPerMicrosecond = 8000
+    gpu.writeBytesPerMicrosecond = 6000
+    return Scenario(moving: [nic, gpu])
+  }
+}

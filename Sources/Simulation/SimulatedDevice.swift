@@ -1,0 +1,307 @@
+// SPDX-License-Identifier: Apache-2.0
+public import Migration
+
+/// A migratable device that is nothing but a value: states, content, data sessions, and failures by script.
+///
+/// It behaves as a kernel driver does. Whoever drives it says what time it is, and applies the durations that it names.
+public struct SimulatedDevice: Sendable {
+  /// What a device is like.
+  public struct Configuration: Hashable, Sendable {
+    /// The name that messages use.
+    public var name: String
+    /// The driver's name.
+    public var driver = "simulated"
+    /// What the driver supports.
+    public var features: MigrationFeatures = [.stopCopy, .p2p, .preCopy]
+    /// The state that it is in at first: running, running-p2p or stop.
+    public var initialState = MigrationState.running
+    /// Whether a guest uses it, so that there is something in it.
+    public var isInUse = true
+    /// Bytes of its state.
+    public var stateBytes = 1 << 20
+    /// Bytes of a page, the unit in which its state changes and is sent.
+    public var pageBytes = 4096
+    /// Two devices with different seeds hold different contents.
+    public var seed: UInt64 = 1
+    /// Bytes that pre-copy offers as initial data; nil is the whole state.
+    public var initialBytes: Int?
+    /// Bytes of its state that change in a microsecond while it may run.
+    public var changedBytesPerMicrosecond: UInt64 = 0
+    /// Only the first so many bytes of its state change; nil is all.
+    public var hotBytes: Int?
+    /// As mlx5 does: what has changed can be read only after the pre-copy info was asked for.
+    public var offersOnInfoOnly = false
+    /// Whether changes are offered in PRE_COPY_P2P too; mlx5 can't.
+    public var offersInPreCopyP2P = true
+    /// Whether RESUMING to STOP refuses an image that is not whole; mlx5 takes it without a word.
+    public var verifiesImage = true
+    /// Whether the driver estimates the size of what STOP_COPY will give.
+    public var tellsStopCopySize = true
+    /// Microseconds that one arc takes.
+    public var arcMicroseconds: UInt64 = 200
+    /// Microseconds that the arc to STOP_COPY takes.
+    public var stopCopyArcMicroseconds: UInt64 = 1000
+    /// Microseconds that any other call takes, and that a read or a write takes beside its bytes.
+    public var callMicroseconds: UInt64 = 5
+    /// Microseconds that a reset takes.
+    public var resetMicroseconds: UInt64 = 10_000
+    /// Bytes that can be read in a microsecond.
+    public var readBytesPerMicrosecond: UInt64 = 10_000
+    /// Bytes that can be written in a microsecond.
+    public var writeBytesPerMicrosecond: UInt64 = 10_000
+    /// The most bytes that one read gives.
+    public var mostBytesPerRead = Int.max
+    /// What must match between source and destination.
+    public var tag: [UInt8] = []
+    /// What the VMM keeps for it.
+    public var vmmState: [UInt8]?
+    /// What goes wrong.
+    public var failures: [ScriptedFailure] = []
+
+    /// - Parameter name: printable ASCII.
+    public init(name: String) { self.name = name }
+  }
+
+  /// What it is like.
+  public let configuration: Configuration
+  /// The states that it has.
+  public let graph: StateGraph
+  /// The state that it is in.
+  public private(set) var state: MigrationState
+  /// The number of the data session that is open; nil where none is.
+  public private(set) var session: Int?
+  /// Whether its last change of state was a reset: it does nothing until a driver sets it up.
+  public private(set) var isFreshFromReset = false
+  /// A request to stop failed, and the device has not been stopped since: as mlx5 may be then, it is half suspended
+  /// whatever state it reports.
+  public private(set) var isHalfSuspended = false
+  /// The digest of its content when its image was complete, on the source.
+  public private(set) var savedDigest: UInt64?
+  /// The digest of its content when it left RESUMING, on the destination.
+  public private(set) var loadedDigest: UInt64?
+
+  private var content: SimulatedState
+  private var source: ImageSource?
+  private var sink: ImageSink?
+  private var sessions = 0
+  private var time = MonotonicTime(microseconds: 0)
+  private var uses: [(operation: ScriptedFailure.Operation, count: Int)] = []
+
+  public init(_ configuration: Configuration) {
+    self.configuration = configuration
+    graph = StateGraph(features: configuration.features)
+    state = configuration.initialState
+    content = SimulatedState(configuration)
+  }
+
+  /// A digest of what is in it now. Two devices of one size hold the same where it is the same.
+  public var contentDigest: UInt64 { content.digest }
+
+  /// Whether a guest uses it. A device that was reset by its host is empty, and in nobody's use.
+  public var isInUse: Bool { content.isInUse }
+
+  /// How often an operation was asked for so far.
+  public func uses(of operation: ScriptedFailure.Operation) -> Int {
+    uses.first { $0.operation == operation }?.count ?? 0
+  }
+
+  // MARK: Before a call: what the script says, and how long it takes
+
+  /// Counts a call. - Returns: what the script says about it.
+  mutating func begin(_ operations: [ScriptedFailure.Operation]) -> ScriptedFailure.Effect? {
+    var effect: ScriptedFailure.Effect?
+    for operation in operations {
+      let index = uses.firstIndex { $0.operation == operation } ?? uses.count
+      if index == uses.count { uses.append((operation, 0)) }
+      uses[index].count += 1
+      let count = uses[index].count
+      let planned = configuration.failures.first { $0.operation == operation && $0.use == count }?.effect
+      effect = effect ?? planned
+    }
+    return effect
+  }
+
+  func microseconds(_ request: ControlRequest) -> UInt64 {
+    switch request {
+    case .setState(.stopCopy): configuration.stopCopyArcMicroseconds
+    case .setState: configuration.arcMicroseconds
+    case .reset: configuration.resetMicroseconds
+    case .readState, .preCopyInfo, .stopCopySize: configuration.callMicroseconds
+    }
+  }
+
+  func microseconds(reading most: Int) -> UInt64 {
+    let bytes = UInt64(min(most, configuration.mostBytesPerRead, source?.availableBytes ?? 0))
+    return configuration.callMicroseconds + bytes / max(1, configuration.readBytesPerMicrosecond)
+  }
+
+  func microseconds(writing bytes: Int) -> UInt64 {
+    configuration.callMicroseconds + UInt64(bytes) / max(1, configuration.writeBytesPerMicrosecond)
+  }
+
+  // MARK: The calls
+
+  /// Carries out a control request; ``ControlRequest/preCopyInfo`` on the session of that number.
+  mutating func answer(
+    _ request: ControlRequest, session handle: Int?, script: ScriptedFailure.Effect?, at now: MonotonicTime
+  ) -> Result<ControlAnswer, DeviceError> {
+    run(until: now)
+    switch request {
+    case .setState(let target): return setState(target, script: script)
+    case .readState:
+      if let error = failure(.readState, script) { return .failure(error) }
+      return .success(.state(state))
+    case .stopCopySize:
+      if let error = failure(.stopCopySize, script) { return .failure(error) }
+      let bytes = content.pages.count * (content.pageBytes + ImageRecord.headerSize) + 2 * ImageRecord.headerSize
+      return .success(.stopCopySize(configuration.tellsStopCopySize ? UInt64(bytes) : nil))
+    case .preCopyInfo: return preCopyInfo(session: handle, script: script)
+    case .reset:
+      if let error = failure(.reset, script) { return .failure(error) }
+      reset()
+      return .success(.reset)
+    }
+  }
+
+  /// The guest resets the device and sets it up anew.
+  mutating func resetByGuest(at now: MonotonicTime) {
+    run(until: now)
+    reset()
+    content.program()
+  }
+
+  private mutating func reset() {
+    content.clear()
+    closeSession()
+    state = .running
+    isFreshFromReset = true
+    isHalfSuspended = false
+  }
+
+  private func failure(_ operation: DeviceOperation, _ script: ScriptedFailure.Effect?) -> DeviceError? {
+    if case .fails(let errno, _) = script { DeviceError(operation, .errno(errno)) } else { nil }
+  }
+
+  private mutating func setState(
+    _ target: MigrationState, script: ScriptedFailure.Effect?
+  ) -> Result<ControlAnswer, DeviceError> {
+    let operation = DeviceOperation.setState(target)
+    if case .fails(let errno, let place) = script {
+      if case .at(let state) = place { move(to: state) }
+      if target == .stop || target == .stopCopy, state.mayWriteMemory { isHalfSuspended = true }
+      return .failure(DeviceError(operation, .errno(errno)))
+    }
+    guard let path = graph.path(from: state, to: target) else {
+      return .failure(DeviceError(operation, .errno(.invalidArgument)))
+    }
+    let opens = graph.opensData(from: state, to: target)
+    for next in path {
+      if state == .resuming, let problem = imageProblem {
+        return .failure(DeviceError(operation, .errno(problem)))
+      }
+      move(to: next)
+    }
+    return .success(.moved(openedData: opens))
+  }
+
+  /// Why what was written can't be used; nil where the device takes it.
+  private var imageProblem: ErrorNumber? {
+    guard configuration.verifiesImage, let sink else { return nil }
+    return sink.isWhole && sink.statedDigest == content.digest ? nil : .invalidArgument
+  }
+
+  private mutating func move(to next: MigrationState) {
+    let before = state
+    guard next != before else { return }
+    state = next
+    isFreshFromReset = false
+    if !next.mayWriteMemory { isHalfSuspended = false }
+    if before == .resuming, next == .stop {
+      content.adopt()
+      loadedDigest = content.digest
+    }
+    if before.isSaving, next.isSaving {
+      if next == .stopCopy { source?.finish() }
+    } else {
+      closeSession()
+      if next.hasDataDescriptor { openSession(in: next) }
+    }
+    if next == .stopCopy { savedDigest = content.digest }
+  }
+
+  private mutating func openSession(in state: MigrationState) {
+    sessions += 1
+    session = sessions
+    if state == .resuming {
+      sink = ImageSink()
+      return
+    }
+    let initial = configuration.initialBytes.map { ($0 + content.pageBytes - 1) / content.pageBytes }
+    source = ImageSource(state: content, initialPages: initial ?? content.pages.count)
+    if state == .stopCopy { source?.finish() }
+  }
+
+  private mutating func closeSession() {
+    session = nil
+    source = nil
+    sink = nil
+  }
+
+  /// Lets time pass: a device that may run changes what is in it.
+  private mutating func run(until now: MonotonicTime) {
+    let elapsed = now.microseconds(since: time)
+    time = now
+    guard state.mayWriteMemory else { return }
+    let changed = content.run(microseconds: elapsed)
+    let areOffered = !configuration.offersOnInfoOnly && offersChanges
+    source?.note(changed: changed, offered: areOffered)
+  }
+
+  private var offersChanges: Bool { state == .preCopy || configuration.offersInPreCopyP2P }
+
+  // MARK: Data sessions
+
+  private mutating func preCopyInfo(
+    session handle: Int?, script: ScriptedFailure.Effect?
+  ) -> Result<ControlAnswer, DeviceError> {
+    if let error = failure(.preCopyInfo, script) { return .failure(error) }
+    guard handle != nil, handle == session else { return .failure(DeviceError(.preCopyInfo, .errno(.noDevice))) }
+    guard state == .preCopy || state == .preCopyP2P else {
+      return .failure(DeviceError(.preCopyInfo, .errno(.invalidArgument)))
+    }
+    if offersChanges { source?.offerKept() }
+    let initial = source?.initialBytes ?? 0
+    let dirty = (source?.availableBytes ?? 0) - initial
+    return .success(.preCopyInfo(PreCopyInfo(initialBytes: UInt64(initial), dirtyBytes: UInt64(dirty))))
+  }
+
+  /// Reads from the session of that number, into a buffer of that size. ENOMSG and 0 look the same here.
+  mutating func read(
+    session handle: Int?, most: Int, script: ScriptedFailure.Effect?, at now: MonotonicTime
+  ) -> Result<[UInt8], DeviceError> {
+    run(until: now)
+    if let error = failure(.readData, script) { return .failure(error) }
+    guard handle != nil, handle == session, state.isSaving else {
+      return .failure(DeviceError(.readData, .errno(.noDevice)))
+    }
+    let bytes = source?.read(most: min(most, configuration.mostBytesPerRead), state: content)
+    return .success(bytes ?? [])
+  }
+
+  /// Writes into the session of that number.
+  mutating func write(
+    _ bytes: Span<UInt8>, session handle: Int?, script: ScriptedFailure.Effect?, at now: MonotonicTime
+  ) -> DeviceError? {
+    run(until: now)
+    if let error = failure(.writeData, script) { return error }
+    guard handle != nil, handle == session, state == .resuming else {
+      return DeviceError(.writeData, .errno(.noDevice))
+    }
+    do throws(ImageSink.Problem) {
+      try sink?.write(bytes, into: &content)
+      return nil
+    } catch {
+      return DeviceError(.writeData, .errno(error == .unknownRecord ? .notSupported : .invalidArgument))
+    }
+  }
+}

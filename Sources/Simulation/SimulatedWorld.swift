@@ -1,0 +1,133 @@
+// SPDX-License-Identifier: Apache-2.0
+public import Migration
+
+/// Two hosts, a link, and a clock that jumps from event to event: drives the two sessions of a move as threads do on a
+/// kernel, with one order of events for each scenario.
+public struct SimulatedWorld: Sendable {
+  enum Event: Sendable {
+    case begin(SimulatedSide)
+    case controlDone(SimulatedSide, device: Int, call: Int)
+    case dataDone(SimulatedSide, device: Int, call: Int)
+    /// A frame has left this side.
+    case frameOut(SimulatedSide, OutgoingFrame)
+    case finished(SimulatedSide)
+    /// Bytes come to this side; nil is the end of the connection.
+    case arrival(SimulatedSide, [UInt8]?)
+    case deliver(SimulatedSide, SessionEvent)
+    case timer(SimulatedSide, MonotonicTime)
+    case interrupt(SimulatedSide)
+    case guestReset(device: Int)
+  }
+
+  let scenario: Scenario
+  let checksum: StreamChecksum
+  var save: SaveSession
+  var load: LoadSession
+  /// By the side's number.
+  var hosts: [SimulatedHost]
+  /// By the number of the side that sends.
+  var directions: [LinkDirection]
+  var queue = EventQueue<Event>()
+  var referee = Referee()
+  var digest = RunDigest()
+  var sessionEvents = [0, 0]
+  var timers: [MonotonicTime?] = [nil, nil]
+  /// Devices that were reported as hung and not given up since.
+  var hanging: [[Bool]]
+  var isClosed = [false, false]
+  var interruptions = [0, 0]
+
+  /// The virtual clock.
+  public internal(set) var now = MonotonicTime(microseconds: 0)
+  /// Everything that the sessions said, in order.
+  public internal(set) var notes: [TimedNote] = []
+  /// How many events there were.
+  public internal(set) var eventCount = 0
+
+  /// A simulation that runs longer than this has lost its way, and says so as a violation.
+  private static let mostEvents = 5_000_000
+
+  /// - Parameters:
+  ///   - scenario: with as many devices on one side as on the other, at least one.
+  ///   - checksum: the stream's; any will do where speed or interchange do not matter.
+  public init(_ scenario: Scenario, checksum: StreamChecksum) {
+    self.scenario = scenario
+    self.checksum = checksum
+    hosts = [
+      SimulatedHost(.source, devices: scenario.source, buffers: scenario.save.buffers),
+      SimulatedHost(.destination, devices: scenario.destination, buffers: scenario.load.buffers),
+    ]
+    directions = [LinkDirection(checksum: checksum), LinkDirection(checksum: checksum)]
+    hanging = [scenario.source.map { _ in false }, scenario.destination.map { _ in false }]
+    var saving = scenario.save
+    saving.awaitsAnswers = scenario.link.isTwoWay
+    var loading = scenario.load
+    loading.answers = scenario.link.isTwoWay
+    save = SaveSession(devices: hosts[0].sessionDevices, configuration: saving)
+    load = LoadSession(devices: hosts[1].sessionDevices, configuration: loading)
+    queue.put(.begin(.destination), at: now)
+    queue.put(.begin(.source), at: now)
+    for reset in scenario.guestResets { queue.put(.guestReset(device: reset.device), at: reset.time) }
+    for interrupt in scenario.interrupts {
+      if case .at(let time) = interrupt.moment { queue.put(.interrupt(interrupt.side), at: time) }
+    }
+  }
+
+  /// Why these scenarios' devices can't be moved, in words; nil where they can. Ask before ``advance()``.
+  public var refusal: String? {
+    SaveSession.refusal(devices: hosts[0].sessionDevices) ?? LoadSession.refusal(devices: hosts[1].sessionDevices)
+  }
+
+  /// The devices of a host, as they are now.
+  public func devices(of side: SimulatedSide) -> [SimulatedDevice] { hosts[side.rawValue].devices }
+
+  /// How far a session is.
+  public func progress(of side: SimulatedSide) -> [DeviceProgress] {
+    side == .source ? save.progress : load.progress
+  }
+
+  /// How a session ended; nil before.
+  public func outcome(of side: SimulatedSide) -> SessionOutcome? {
+    side == .source ? save.outcome : load.outcome
+  }
+
+  /// How many events a session has taken.
+  public func sessionEventCount(of side: SimulatedSide) -> Int { sessionEvents[side.rawValue] }
+
+  /// What the VMM's state of each device was on the source, once the destination has it.
+  public var loadedVMMStates: [[UInt8]?] { load.vmmStates }
+
+  /// Whether both sessions are over, or nothing can happen any more.
+  public var isOver: Bool {
+    (save.outcome != nil && load.outcome != nil) || queue.isEmpty || eventCount > Self.mostEvents
+  }
+
+  /// Goes on to the next event.
+  /// - Returns: whether there may be more.
+  @discardableResult
+  public mutating func advance() -> Bool {
+    guard !isOver, let (time, event) = queue.take() else { return false }
+    now = time
+    eventCount += 1
+    take(event)
+    if !isOver { return true }
+    for side in SimulatedSide.allCases where outcome(of: side) == nil {
+      referee.record("\(side): nothing can happen any more, and the session has no outcome", at: now)
+    }
+    return false
+  }
+
+  /// Goes on until the virtual clock would pass `time`.
+  /// - Returns: whether there may be more.
+  @discardableResult
+  public mutating func advance(to time: MonotonicTime) -> Bool {
+    while !isOver, let next = queue.nextTime, next <= time { advance() }
+    return !isOver
+  }
+
+  /// Goes on to the end.
+  public mutating func run() -> SimulationSummary {
+    while advance() {}
+    return summary
+  }
+}

@@ -1,0 +1,39 @@
+// SPDX-License-Identifier: Apache-2.0
+import Testing
+
+@testable import Migration
+
+@Suite("Stopped devices that run again")
+struct ResumeSessionTests {
+  @Test("they do so in two phases, with one barrier for all")
+  func twoPhases() {
+    var bench = SessionBench(ResumeSession(devices: [sessionDevice(0, state: .stop), sessionDevice(1, state: .stop)]))
+    #expect(bench.answer(0) == .setState(.runningP2P))
+    #expect(bench.request(0) == nil)
+    #expect(bench.answer(1) == .setState(.runningP2P))
+    bench.obey(devices: 2)
+    #expect(bench.machine.outcome?.fault == nil)
+    #expect(bench.machine.outcome?.devices.map(\.state) == [.running, .running])
+  }
+
+  @Test("a device that fails is reported where it is, and one that hangs is given up on request")
+  func failures() {
+    var bench = SessionBench(
+      ResumeSession(devices: [sessionDevice(0, state: .stop), sessionDevice(1, state: .stop)], hangLimit: 1000))
+    let error = DeviceError(.setState(.runningP2P), .errno(.inputOutput))
+    for _ in 0..<2 {
+      bench.answer(0, .failure(error))
+      bench.answer(0, .success(.state(.stop)))
+    }
+    #expect(bench.request(0) == nil)
+    bench.pass(1000)
+    bench.handle(.time)
+    #expect(bench.wants(.note(.hung(device: 1, .setState(.runningP2P), microseconds: 1000))))
+    bench.handle(.interrupt(reason: "a test"))
+    #expect(bench.machine.outcome?.fault == .device(0, error))
+    #expect(
+      bench.machine.outcome?.devices == [
+        DeviceOutcome(name: "device0", state: .stop), DeviceOutcome(name: "device1", state: nil, isHung: true),
+      ])
+  }
+}
