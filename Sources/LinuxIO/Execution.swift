@@ -17,7 +17,7 @@ public enum Execution {
     unsafe arguments.append(nil)
     unsafe execvp(command[0], &arguments)
     let error = errno
-    for unsafeargument in unsafe arguments { unsafe free(argument) }
+    for index in unsafe arguments.indices { unsafe free(arguments[index]) }
     unsafe pthread_sigmask(SIG_SETMASK, &before, nil)
     throw SystemError("running", command[0], errno: error)
   }
