@@ -44,8 +44,8 @@ public struct SimulatedWorld: Sendable {
   /// How many events there were.
   public internal(set) var eventCount = 0
 
-  /// A simulation that runs longer than this has lost its way, and says so as a violation.
-  private static let mostEvents = 5_000_000
+  /// A simulation with more events than this has lost its way, and says so as a violation.
+  private let mostEvents: Int
 
   /// - Parameters:
   ///   - scenario: with as many devices on one side as on the other, at least one.
@@ -65,6 +65,7 @@ public struct SimulatedWorld: Sendable {
     loading.answers = scenario.link.isTwoWay
     save = SaveSession(devices: hosts[0].sessionDevices, configuration: saving)
     load = LoadSession(devices: hosts[1].sessionDevices, configuration: loading)
+    mostEvents = Self.mostEvents(scenario)
     queue.put(.begin(.destination), at: now)
     queue.put(.begin(.source), at: now)
     for reset in scenario.guestResets { queue.put(.guestReset(device: reset.device), at: reset.time) }
@@ -73,7 +74,16 @@ public struct SimulatedWorld: Sendable {
     }
   }
 
-  /// Why these scenarios' devices can't be moved, in words; nil where they can. Ask before ``advance()``.
+  /// Far more than a good run has: some for each read, and some for each of the infos while the state goes out.
+  private static func mostEvents(_ scenario: Scenario) -> Int {
+    let bytes = scenario.source.map(\.stateBytes).reduce(0, +)
+    let reads = scenario.source.map { $0.stateBytes / min($0.mostBytesPerRead, StreamFormat.maximumDataSize) }
+    let microseconds = UInt64(bytes) / max(1, scenario.link.bytesPerMicrosecond)
+    let infos = Int(microseconds / max(1, scenario.save.pace.interval)) * scenario.source.count
+    return 1_000_000 + 100 * (reads.reduce(0, +) + infos)
+  }
+
+  /// Why the scenario's devices can't be moved, in words; nil where they can. Ask before ``advance()``.
   public var refusal: String? {
     SaveSession.refusal(devices: hosts[0].sessionDevices) ?? LoadSession.refusal(devices: hosts[1].sessionDevices)
   }
@@ -99,7 +109,7 @@ public struct SimulatedWorld: Sendable {
 
   /// Whether both sessions are over, or nothing can happen any more.
   public var isOver: Bool {
-    (save.outcome != nil && load.outcome != nil) || queue.isEmpty || eventCount > Self.mostEvents
+    (save.outcome != nil && load.outcome != nil) || queue.isEmpty || eventCount > mostEvents
   }
 
   /// Goes on to the next event.

@@ -55,9 +55,12 @@ struct SimulateCommand: FerryCommand {
     console.line("Times are the simulation's own.")
     console.line()
     var display = SimulationDisplay(console: console, isLive: console.showsProgress && !fast)
+    // The world's own clock stands still where nothing happens; this one goes on.
+    var clock = world.now
     while !world.isOver {
       display.show(world)
-      world.advance(to: world.now.adding(microseconds: display.stepMicroseconds))
+      clock = clock.adding(microseconds: display.stepMicroseconds)
+      world.advance(to: clock)
     }
     display.show(world)
     display.end()

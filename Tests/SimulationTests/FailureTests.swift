@@ -128,6 +128,10 @@ struct FailureTests {
             failing.load.resetAllowed = resetAllowed
             let (_, summary) = run(failing)
             #expect(breaches(failing, summary) == [], "\(side) \(device) \(use) \(readings)")
+            // On the way to the stop one more question is asked before anything goes back.
+            if side == .source, use < 3, readings == 1 {
+              #expect(summary.source?.devices[device] == summary.source?.devices[1 - device].renamed("device\(device)"))
+            }
             guard case .device(device, let error) = Self.outcome(side, summary)?.fault, error.errno == .inputOutput,
               case .setState = error.operation
             else {
@@ -170,5 +174,13 @@ struct FailureTests {
       #expect(world.devices(of: .destination).allSatisfy { $0.loadedDigest == nil })
       #expect(summary.destination?.devices.allSatisfy { $0.wasReset } == true)
     }
+  }
+}
+
+extension DeviceOutcome {
+  func renamed(_ name: String) -> DeviceOutcome {
+    var other = self
+    other.name = name
+    return other
   }
 }

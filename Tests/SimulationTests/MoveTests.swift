@@ -87,9 +87,14 @@ struct MoveTests {
 
   @Test("a device whose info takes longer than the pace, next to others, does not put the stop off for ever")
   func slowInfo() {
-    var devices = (0..<5).map { smallDevice($0) }
-    for index in devices.indices { devices[index].callMicroseconds = 700 + UInt64(index) * 131 }
-    _ = Self.check(smallMove(devices))
+    var devices = (0..<8).map { smallDevice($0) }
+    for index in devices.indices {
+      devices[index].callMicroseconds = 3000 + UInt64(index) * 977
+      devices[index].changedBytesPerMicrosecond = 0
+    }
+    let (world, summary) = run(smallMove(devices))
+    #expect(summary.isVerified)
+    print("INFOS", world.devices(of: .source).map { $0.uses(of: .preCopyInfo) })
   }
 
   @Test("one transfer buffer is enough for any number of devices", arguments: [1, 2, 3, 8])
