@@ -28,7 +28,8 @@ public enum Quiescing {
     case startAll
   }
 
-  /// The state for a device to reach in a step towards `goal` (STOP, STOP_COPY or RESUMING); nil where it has nothing to do.
+  /// The state for a device to reach in a step towards `goal` (STOP, STOP_COPY or RESUMING); nil where it
+  /// has nothing to do.
   public static func target(
     _ step: StopStep, graph: StateGraph, from state: MigrationState, goal: MigrationState
   ) -> MigrationState? {
@@ -46,7 +47,8 @@ public enum Quiescing {
     }
   }
 
-  /// The state for a device to reach in a step towards `goal` (RUNNING, RUNNING_P2P or STOP); nil where it has nothing to do.
+  /// The state for a device to reach in a step towards `goal` (RUNNING, RUNNING_P2P or STOP); nil where it
+  /// has nothing to do.
   public static func target(
     _ step: StartStep, graph: StateGraph, from state: MigrationState, goal: MigrationState
   ) -> MigrationState? {

@@ -73,7 +73,10 @@ struct Referee: Sendable {
         record("\(host.side): device \(index) is in \(host.devices[index].state), not in \(state)", at: time)
       }
       guard !device.isHung else { continue }
-      if host.devices[index].isHalfSuspended, device.state == host.devices[index].configuration.initialState {
+      let hasFailedAgain = outcome.cleanupFaults.contains { if case .device(index, _) = $0 { true } else { false } }
+      if host.devices[index].isHalfSuspended, !hasFailedAgain,
+        device.state == host.devices[index].configuration.initialState
+      {
         record("\(host.side): device \(index) runs, and a part of it is still suspended", at: time)
       }
       if !host.control[index].isIdle { record("\(host.side): device \(index) has a control call left", at: time) }

@@ -56,8 +56,7 @@ func run(_ scenario: Scenario) -> (world: SimulatedWorld, summary: SimulationSum
 
 /// What has to hold at the end of every run, whatever went wrong in it; empty where it does.
 ///
-/// - Parameter failures: how many scripted failures each device of a side may have met. A device that failed twice on
-///   its way back may be left where it is.
+/// - Parameter stubborn: devices may have failed more than once, and may be left where they were on the way back.
 func breaches(
   _ scenario: Scenario, _ summary: SimulationSummary, stubborn: Bool = false
 ) -> [String] {
