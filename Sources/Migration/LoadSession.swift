@@ -17,7 +17,7 @@ public struct LoadSession: SessionMachine {
     /// Whether the channel takes answers to the source.
     public var answers = false
     /// Transfer buffers, each of ``StreamFormat/maximumDataSize`` bytes.
-    public var buffers = 4
+    public var buffers = 8
     /// Microseconds after which a device that does not answer is reported.
     public var hangLimit: UInt64 = 5_000_000
 
@@ -218,18 +218,14 @@ public struct LoadSession: SessionMachine {
       return takeManifest(at: now)
     case .stopping(let step):
       guard mover.isSettled else { return [] }
-      let steps = Quiescing.StopStep.allCases
-      let next = steps.index(after: steps.firstIndex(of: step) ?? steps.startIndex)
-      if next < steps.endIndex { return stop(steps[next], at: now) }
+      if let next = step.next { return stop(next, at: now) }
       phase = .loading
       return [.note(.phase("loading"))]
     case .loading:
       return load(at: now)
     case .starting(let step):
       guard mover.isSettled else { return [] }
-      let steps = Quiescing.StartStep.allCases
-      let next = steps.index(after: steps.firstIndex(of: step) ?? steps.startIndex)
-      return next < steps.endIndex ? start(steps[next], at: now) : end()
+      return step.next.map { start($0, at: now) } ?? end()
     case .ended:
       return []
     }
@@ -252,12 +248,7 @@ public struct LoadSession: SessionMachine {
 
   private mutating func stop(_ step: Quiescing.StopStep, at now: MonotonicTime) -> [SessionEffect] {
     phase = .stopping(step)
-    return [.note(.phase(step.phaseName))]
-      + mover.begin(
-        .forward,
-        targets: mover.members.map { member in
-          member.state.flatMap { Quiescing.target(step, graph: member.graph, from: $0, goal: .resuming) }
-        }, at: now)
+    return mover.stop(step, towards: .resuming, at: now)
   }
 
   private mutating func start(_ step: Quiescing.StartStep, at now: MonotonicTime) -> [SessionEffect] {
@@ -265,25 +256,9 @@ public struct LoadSession: SessionMachine {
     if step == .leaveData {
       goals = devices.map { isGoingBack ? $0.state : configuration.keepStopped ? .stop : .running }
     }
-    var targets: [MigrationState?] = []
-    for index in mover.members.indices {
-      let member = mover.members[index]
-      guard let state = member.state else {
-        targets.append(step == .leaveData ? .stop : goals[index])
-        continue
-      }
-      if isGoingBack, step == .leaveData, sinks[index].isTouched {
-        targets.append(.running)
-        continue
-      }
-      targets.append(
-        step == .leaveData && member.ladder.mustPassStop
-          ? .stop : Quiescing.target(step, graph: member.graph, from: state, goal: goals[index]))
-    }
     // Out of RESUMING the ladder knows one way only, the reset; a whole state leaves it by the arc to STOP.
     let direction: GroupMover.Direction = !isGoingBack && step == .leaveData ? .forward : .back
-    return [.note(.phase(step.phaseName))]
-      + mover.begin(direction, targets: targets, resetSuffices: step == .leaveData, at: now)
+    return mover.start(step, towards: goals, direction: direction, at: now)
   }
 
   private mutating func end() -> [SessionEffect] {
@@ -292,9 +267,7 @@ public struct LoadSession: SessionMachine {
     phase = .ended
     outcome = SessionOutcome(
       fault: fault, cleanupFaults: cleanupFaults,
-      devices: zip(devices, mover.members).map { device, member in
-        DeviceOutcome(name: device.name, state: member.state, wasReset: member.wasReset, isHung: member.isHung)
-      })
+      devices: mover.outcomes(of: devices))
     return []
   }
 

@@ -47,6 +47,8 @@ public struct PreCopyPace: Hashable, Sendable {
     } else if bytesRead > 0 || isDrained {
       withoutProgress += 1
     }
-    isReady = initialIsOut && (info.remainingBytes <= limits.smallBytes || withoutProgress >= limits.patience)
+    let isSettled = info.remainingBytes <= limits.smallBytes || withoutProgress >= limits.patience
+    // A driver whose initial data never ends must not hold up the stop for ever: stopping without it is legal, and slow.
+    isReady = initialIsOut && isSettled || withoutProgress >= limits.patience * 10
   }
 }

@@ -25,7 +25,7 @@ public struct RecoveryLadder: Hashable, Sendable {
   /// A request into STOP or STOP_COPY failed, and the device has not been stopped since.
   public private(set) var mustPassStop = false
   /// The device holds half of somebody else's state: nothing but a reset helps.
-  private var mustReset = false
+  public private(set) var mustReset = false
   private var failures = 0
   private var wasReset = false
 

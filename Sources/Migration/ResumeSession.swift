@@ -43,16 +43,12 @@ public struct ResumeSession: SessionMachine {
   private mutating func proceed(at now: MonotonicTime) -> [SessionEffect] {
     var effects: [SessionEffect] = []
     while mover.isSettled, outcome == nil {
-      let steps = Quiescing.StartStep.allCases
-      let next = steps.index(after: steps.firstIndex(of: step) ?? steps.startIndex)
-      if next < steps.endIndex {
-        effects += start(steps[next], at: now)
+      if let next = step.next {
+        effects += start(next, at: now)
       } else {
         outcome = SessionOutcome(
           fault: faults.first, cleanupFaults: Array(faults.dropFirst()),
-          devices: zip(devices, mover.members).map { device, member in
-            DeviceOutcome(name: device.name, state: member.state, wasReset: member.wasReset, isHung: member.isHung)
-          })
+          devices: mover.outcomes(of: devices))
       }
     }
     return effects
@@ -60,12 +56,6 @@ public struct ResumeSession: SessionMachine {
 
   private mutating func start(_ step: Quiescing.StartStep, at now: MonotonicTime) -> [SessionEffect] {
     self.step = step
-    return [.note(.phase(step.phaseName))]
-      + mover.begin(
-        .back,
-        targets: mover.members.map { member in
-          guard let state = member.state else { return .running }
-          return Quiescing.target(step, graph: member.graph, from: state, goal: .running)
-        }, at: now)
+    return mover.start(step, towards: devices.map { _ in .running }, at: now)
   }
 }

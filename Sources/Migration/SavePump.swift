@@ -82,7 +82,8 @@ struct SavePump: Hashable, Sendable {
   func isReadyToStop(awaitsAnswer: Bool) -> Bool {
     guard isOpen else { return true }
     guard pace.isReady, isAtEnd, reads == 0, suspicion == nil else { return false }
-    return !awaitsAnswer || (initialIsMarked && answers == marks)
+    // A device that is ready although its initial data never ended has no mark that could be answered.
+    return !awaitsAnswer || !pace.initialIsOut || (initialIsMarked && answers == marks)
   }
 
   /// The device's state is read anew from its start.

@@ -19,7 +19,7 @@ public struct SaveSession: SessionMachine {
     /// The channel brings answers: the group is stopped only when the destination has every device's initial data.
     public var awaitsAnswers = false
     /// Transfer buffers, each of ``StreamFormat/maximumDataSize`` bytes.
-    public var buffers = 4
+    public var buffers = 8
     /// Microseconds after which a device that does not answer is reported.
     public var hangLimit: UInt64 = 5_000_000
 
@@ -196,9 +196,7 @@ public struct SaveSession: SessionMachine {
       return preCopy(at: now)
     case .stopping(let step):
       guard mover.isSettled else { return [] }
-      let steps = Quiescing.StopStep.allCases
-      let next = steps.index(after: steps.firstIndex(of: step) ?? steps.startIndex)
-      if next < steps.endIndex { return stop(steps[next], at: now) }
+      if let next = step.next { return stop(next, at: now) }
       phase = .copying
       for index in pumps.indices { pumps[index].isAtEnd = false }
       return [.note(.phase("copying"))]
@@ -208,9 +206,7 @@ public struct SaveSession: SessionMachine {
       return []
     case .starting(let step):
       guard mover.isSettled else { return [] }
-      let steps = Quiescing.StartStep.allCases
-      let next = steps.index(after: steps.firstIndex(of: step) ?? steps.startIndex)
-      if next < steps.endIndex { return start(steps[next], at: now) }
+      if let next = step.next { return start(next, at: now) }
       return end(at: now)
     }
   }
@@ -263,12 +259,7 @@ public struct SaveSession: SessionMachine {
   private mutating func stop(_ step: Quiescing.StopStep, at now: MonotonicTime) -> [SessionEffect] {
     phase = .stopping(step)
     if stopBegan == nil { stopBegan = now }
-    return [.note(.phase(step.phaseName))]
-      + mover.begin(
-        .forward,
-        targets: mover.members.map { member in
-          member.state.flatMap { Quiescing.target(step, graph: member.graph, from: $0, goal: .stopCopy) }
-        }, at: now)
+    return mover.stop(step, towards: .stopCopy, at: now)
   }
 
   private mutating func start(_ step: Quiescing.StartStep, at now: MonotonicTime) -> [SessionEffect] {
@@ -276,20 +267,7 @@ public struct SaveSession: SessionMachine {
     if step == .leaveData {
       goals = devices.map { fault == nil && configuration.keepStopped ? .stop : $0.state }
     }
-    var targets: [MigrationState?] = []
-    for index in mover.members.indices {
-      let member = mover.members[index]
-      // A device that does not say where it is can only be reset, where that is allowed; then it joins the others.
-      guard let state = member.state else {
-        targets.append(step == .leaveData ? .stop : goals[index])
-        continue
-      }
-      targets.append(
-        step == .leaveData && member.ladder.mustPassStop
-          ? .stop : Quiescing.target(step, graph: member.graph, from: state, goal: goals[index]))
-    }
-    return [.note(.phase(step.phaseName))]
-      + mover.begin(.back, targets: targets, resetSuffices: step == .leaveData, at: now)
+    return mover.start(step, towards: goals, at: now)
   }
 
   private mutating func end(at now: MonotonicTime) -> [SessionEffect] {
@@ -300,9 +278,7 @@ public struct SaveSession: SessionMachine {
     stopEnded = now
     outcome = SessionOutcome(
       fault: fault, cleanupFaults: cleanupFaults,
-      devices: zip(devices, mover.members).map { device, member in
-        DeviceOutcome(name: device.name, state: member.state, wasReset: member.wasReset, isHung: member.isHung)
-      })
+      devices: mover.outcomes(of: devices))
     return []
   }
 

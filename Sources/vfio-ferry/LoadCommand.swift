@@ -33,6 +33,9 @@ struct LoadCommand: FerryCommand {
   @Flag(help: "Load into devices that --pid names.")
   var force = false
 
+  @Flag(help: "Reset a device that nothing else brings back, even where it still holds a whole state.")
+  var resetOnError = false
+
   @Flag(name: .shortAndLong, help: "Print each step on standard error.")
   var verbose = false
 
@@ -47,7 +50,7 @@ struct LoadCommand: FerryCommand {
   var command: [String] = []
 
   private enum CodingKeys: CodingKey {
-    case format, access, keepStopped, force, verbose, file, devices
+    case format, access, keepStopped, force, resetOnError, verbose, file, devices
   }
 
   func validate() throws {
@@ -69,6 +72,7 @@ struct LoadCommand: FerryCommand {
     if let refusal = LoadSession.refusal(devices: described) { throw CommandFailure.refused(refusal) }
     var configuration = LoadSession.Configuration()
     configuration.keepStopped = keepStopped
+    configuration.resetAllowed = resetOnError
     configuration.buffers = max(configuration.buffers, described.count)
     let names = described.map(\.name)
     let display = SessionDisplay(console: console, names: names, verbose: verbose)

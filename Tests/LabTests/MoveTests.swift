@@ -99,6 +99,22 @@ extension LabTests {
       }
     }
 
+    @Test("a descriptor that was inherited is adopted: the command that load becomes works on the device")
+    func adopted() throws {
+      try inFolder { folder in
+        let ferry = Lab.products.appendingPathComponent("vfio-ferry").path
+        expectDone(try Lab.ferry(["save", Lab.mtty[0], "-o", "\(folder)/s"]))
+        let script = """
+          n=${VFIO_FERRY_DEVICES#*=}; '\(ferry)' show \(Lab.mtty[1]) --fd $n && \
+          '\(ferry)' state \(Lab.mtty[1]) --fd $n --through stop,running && '\(ferry)' state \(Lab.mtty[1]) --fd $n
+          """
+        let ended = try Lab.ferry(["load", "\(folder)/s", Lab.mtty[1], "--", "sh", "-c", script])
+        expectDone(ended)
+        #expect(ended.out.contains("stop-copy,p2p,pre-copy"), "\(ended.out)")
+        #expect(ended.out.hasSuffix("running\n"), "\(ended.out)")
+      }
+    }
+
     @Test("a device that somebody else has bound is not opened, and the message says what to do")
     func busy() throws {
       let holder = try DeviceHolder(Lab.mtty[0])

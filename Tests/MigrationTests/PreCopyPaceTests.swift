@@ -57,6 +57,16 @@ struct PreCopyPaceTests {
     #expect(!pace.isReady && !pace.initialIsOut)
   }
 
+  @Test("a driver whose initial data never ends holds up the stop for ten times the patience, and no longer")
+  func initialNeverEnds() {
+    var pace = Self.pace()
+    for reading in 0...30 {
+      #expect(!pace.isReady, "reading \(reading)")
+      pace.take(PreCopyInfo(initialBytes: 50, dirtyBytes: 0), bytesRead: 0, isDrained: true)
+    }
+    #expect(pace.isReady && !pace.initialIsOut)
+  }
+
   @Test("figures at the end of their range do no harm")
   func extremes() {
     var pace = Self.pace()
