@@ -100,16 +100,15 @@ struct FrameSink {
       try channel.write(StreamFormat.preamble(checksum: checksum).span, Span())
     }
     switch frame.payload {
-    case .bytes(let bytes): try send(frame.header, bytes.span)
+    case .bytes(let bytes):
+      let header = frame.header.encoded(payload: bytes.span, checksum: checksum)
+      try channel.write(header.span, bytes.span)
     case .buffer(let number):
-      try buffers[number].withSpan(first: frame.header.length) { (span: Span<UInt8>) throws(ChannelError) in
-        try send(frame.header, span)
+      // Whoever filled the buffer has computed its checksum.
+      let header = frame.header.encoded(payloadChecksum: buffers[number].checksum, checksum: checksum)
+      try buffers[number].withSpan(first: frame.header.length) { (payload: Span<UInt8>) throws(ChannelError) in
+        try channel.write(header.span, payload)
       }
     }
-  }
-
-  private func send(_ header: FrameHeader, _ payload: Span<UInt8>) throws(ChannelError) {
-    let bytes = header.encoded(payload: payload, checksum: checksum)
-    try channel.write(bytes.span, payload)
   }
 }

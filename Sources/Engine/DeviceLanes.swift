@@ -7,13 +7,17 @@ internal import Synchronization
 final class DeviceLanes: Sendable {
   private let device: any MigratableDevice
   private let index: Int
+  private let checksum: StreamChecksum
   private let events: BlockingQueue<SessionEvent>
   /// The session that the last state request opened. A read that is under way keeps its session alive by itself.
   private let session = Mutex<(any MigrationData)?>(nil)
 
-  init(device: any MigratableDevice, index: Int, events: BlockingQueue<SessionEvent>) {
+  init(
+    device: any MigratableDevice, index: Int, checksum: StreamChecksum, events: BlockingQueue<SessionEvent>
+  ) {
     self.device = device
     self.index = index
+    self.checksum = checksum
     self.events = events
   }
 
@@ -57,9 +61,12 @@ final class DeviceLanes: Sendable {
     let result: Result<DataRead, DeviceError>
     do throws(DeviceError) {
       guard let data else { throw DeviceError(.readData, .errno(.noDevice)) }
-      result = .success(
-        try buffer.withMutableSpan { (span: inout MutableSpan<UInt8>) throws(DeviceError) in try data.read(into: &span)
-        })
+      let got = try buffer.withMutableSpan { (span: inout MutableSpan<UInt8>) throws(DeviceError) in
+        try data.read(into: &span)
+      }
+      // Here and not where it is sent: the bytes are in this processor's cache, and the sending lane has enough to do.
+      if case .bytes(let count) = got { buffer.checksum = buffer.withSpan(first: count) { checksum($0) } }
+      result = .success(got)
     } catch {
       result = .failure(error)
     }

@@ -22,7 +22,7 @@ final class SessionLanes: Sendable {
     devices: [any MigratableDevice], channel: any Channel, checksum: StreamChecksum, buffers: [TransferBuffer],
     events: BlockingQueue<SessionEvent>
   ) throws(SystemError) {
-    self.devices = devices.enumerated().map { DeviceLanes(device: $1, index: $0, events: events) }
+    self.devices = devices.enumerated().map { DeviceLanes(device: $1, index: $0, checksum: checksum, events: events) }
     var control: [Lane] = []
     var data: [Lane] = []
     for index in devices.indices {

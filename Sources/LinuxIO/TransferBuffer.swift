@@ -9,6 +9,9 @@ public final class TransferBuffer: @unchecked Sendable {
   // Unchecked because ownership is by protocol: a session gives each buffer to one lane at a time.
   private let memory: UnsafeMutableRawBufferPointer
 
+  /// The checksum of what was put into it last, by whoever did; it travels with the memory.
+  public var checksum: UInt64 = 0
+
   /// Bytes in it.
   public var count: Int { unsafe memory.count }
 

@@ -116,6 +116,11 @@ public struct FrameHeader: Hashable, Sendable {
 
   /// The 40 bytes on the wire.
   public func encoded(payload: Span<UInt8>, checksum: StreamChecksum) -> [UInt8] {
+    encoded(payloadChecksum: checksum(payload), checksum: checksum)
+  }
+
+  /// The 40 bytes on the wire, for a payload whose checksum is known already.
+  public func encoded(payloadChecksum: UInt64, checksum: StreamChecksum) -> [UInt8] {
     var bytes: [UInt8] = []
     bytes.reserveCapacity(StreamFormat.headerSize)
     bytes.append(littleEndian: type)
@@ -124,7 +129,7 @@ public struct FrameHeader: Hashable, Sendable {
     bytes.append(littleEndian: sequence)
     bytes.append(littleEndian: UInt32(length))
     bytes.append(littleEndian: UInt32(0))
-    bytes.append(littleEndian: checksum(payload))
+    bytes.append(littleEndian: payloadChecksum)
     bytes.append(littleEndian: checksum(bytes))
     return bytes
   }
