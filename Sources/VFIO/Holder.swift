@@ -53,6 +53,8 @@ public struct Holder: ~Copyable {
     case notHeld(device: String, pid: Int32)
     /// The process has several devices from groups, and this kernel does not tell which is which.
     case ambiguous(device: String, pid: Int32, numbers: [Int32])
+    /// The descriptor of that number is something else.
+    case otherDescriptor(device: String, pid: Int32, number: Int32)
     /// The process has descriptors of the device, and none of them is open for use (bound).
     case notBound(device: String, pid: Int32, ErrorNumber?)
   }
@@ -129,6 +131,17 @@ public struct Holder: ~Copyable {
     return unnamed.map(\.number)
   }
 
+  /// Whether the process's descriptor of that number may be the wanted device: it is not known to be another.
+  public func mayBe(_ wanted: Wanted, number: Int32) throws(Problem) -> Bool {
+    guard let held = try descriptors().first(where: { $0.number == number }) else { return false }
+    switch held.kind {
+    case .characterDevice(let node): return node == wanted.characterDevice
+    case .groupDevice(let sysfs):
+      return sysfs.map { Files.lastComponent($0) == Files.lastComponent(wanted.sysfs) } ?? true
+    case .group: return false
+    }
+  }
+
   /// Duplicates the process's descriptor of the wanted device.
   ///
   /// A process may have opened the character device more than once and bound it once only; the first descriptor that
@@ -136,6 +149,9 @@ public struct Holder: ~Copyable {
   /// - Parameter number: the descriptor's number in the process, where the caller knows it.
   public func device(_ wanted: Wanted, number: Int32? = nil) throws(Problem) -> KernelDevice {
     var lastError: ErrorNumber?
+    if let number, try !mayBe(wanted, number: number) {
+      throw .otherDescriptor(device: "\(wanted.name)", pid: process.pid, number: number)
+    }
     let numbers = if let number { [number] } else { try candidates(for: wanted) }
     for number in numbers {
       let descriptor: Descriptor
@@ -167,6 +183,8 @@ extension Holder.Problem: CustomStringConvertible {
     case .ambiguous(let device, let pid, let numbers):
       "process \(pid) holds devices from groups (descriptors \(numbers.map(String.init).joined(separator: ", "))), and "
         + "this kernel does not tell which is \(device): say which with --fd"
+    case .otherDescriptor(let device, let pid, let number):
+      "descriptor \(number) of process \(pid) is not \(device)"
     case .notBound(let device, let pid, let errno):
       "process \(pid) has \(device) open but not in use" + (errno.map { " (\($0))" } ?? "")
     }

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 internal import ArgumentParser
+internal import Glibc
 internal import LinuxIO
 internal import Migration
 internal import Topology
@@ -125,9 +126,9 @@ private struct Opener {
   mutating func open(
     _ record: DeviceRecord, inventory: Inventory, console: Console
   ) throws(CommandFailure) -> KernelDevice {
-    if let pid = way.pid { return try held(record, pid: pid, proc: inventory.root.proc) }
+    // A descriptor of this process's own is duplicated like anybody's: the original stays as it is.
+    if !way.binds { return try held(record, pid: way.pid ?? getpid(), proc: inventory.root.proc) }
     do throws(OpeningError) {
-      if let fd = way.fd { return try inherited(record, number: fd) }
       if case .pci = record.name { console.note("binding \(record.name) resets it") }
       return try way.byGroup ? byGroup(record) : byNode(record)
     } catch {
@@ -136,25 +137,14 @@ private struct Opener {
   }
 
   private func held(_ record: DeviceRecord, pid: Int32, proc: String) throws(CommandFailure) -> KernelDevice {
-    let wanted = Holder.Wanted(
-      name: record.name, characterDevice: record.nodeNumber, sysfs: record.sysfs, group: record.group)
     do throws(Holder.Problem) {
-      return try Holder(pid: pid, proc: proc).device(wanted, number: way.fd)
+      return try Holder(pid: pid, proc: proc).device(record.wanted, number: way.fd)
     } catch {
       switch error {
-      case .notHeld, .notBound: throw .nothing("\(error)")
+      case .notHeld, .notBound, .otherDescriptor: throw .nothing("\(error)")
       case .ambiguous: throw .refused("\(error)")
       case .system: throw .failed("\(error)")
       }
-    }
-  }
-
-  private func inherited(_ record: DeviceRecord, number: Int32) throws(OpeningError) -> KernelDevice {
-    do throws(SystemError) {
-      return KernelDevice(adopting: try Descriptor.inherited(number, subject: "\(record.name)"), name: record.name)
-    } catch {
-      throw OpeningError(
-        device: "\(record.name)", cause: error, remedy: "is descriptor \(number) open in this process?")
     }
   }
 
@@ -187,5 +177,12 @@ private struct Opener {
     }
     guard let group else { preconditionFailure("the group was opened above") }
     return try group.openDevice(kernelName: Files.lastComponent(record.sysfs), name: record.name)
+  }
+}
+
+extension DeviceRecord {
+  /// What to look for in a process that may hold the device.
+  var wanted: Holder.Wanted {
+    Holder.Wanted(name: name, characterDevice: nodeNumber, sysfs: sysfs, group: group)
   }
 }

@@ -9,8 +9,16 @@ struct ListCommand: FerryCommand {
 
   @OptionGroup var format: FormatOptions
 
+  @Option(help: "List what this process holds, asked through duplicates of its descriptors: nothing is bound or reset.")
+  var pid: Int32?
+
   @Flag(help: "Bind every device to ask it what it supports. This resets PCI devices.")
   var probe = false
+
+  func validate() throws {
+    if let pid, pid <= 0 { throw ValidationError("--pid takes the number of a process") }
+    if probe, pid != nil { throw ValidationError("--probe binds devices; what a process holds is bound already") }
+  }
 
   func execute(_ console: Console) throws {
     try execute(console, inventory: Inventory())
@@ -27,8 +35,19 @@ struct ListCommand: FerryCommand {
     }
     var rows: [(record: DeviceRecord, probed: Probe?)] = []
     for record in records {
-      rows.append((record, probe ? Probe.binding(record, inventory: inventory, console: console) : nil))
+      if let pid {
+        let access = DeviceAccess(way: WayToDevice(pid: pid), inventory: inventory)
+        do throws(CommandFailure) {
+          rows.append((record, Probe(try access.open(record, console: console))))
+        } catch {
+          // What the process does not hold is not listed; what keeps this from finding out is an error.
+          if error.status != .nothing { throw error }
+        }
+      } else {
+        rows.append((record, probe ? Probe.binding(record, inventory: inventory, console: console) : nil))
+      }
     }
+    if let pid, rows.isEmpty { throw .nothing("process \(pid) holds no VFIO device") }
     if format.json || format.pretty {
       console.json(.array(rows.map { $0.record.json($0.probed) }), format)
       return
