@@ -5,6 +5,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <pthread.h>
+#include <signal.h>
 #include <string.h>
 #include <sys/eventfd.h>
 #include <sys/mman.h>
@@ -50,11 +51,7 @@ int vf_eventfd(void)
 
 long vf_writev_nowait(int descriptor, const void *pieces, int count)
 {
-	ssize_t taken = pwritev2(descriptor, pieces, count, -1, RWF_NOWAIT);
-
-	if (taken < 0 && errno == EOPNOTSUPP)
-		taken = writev(descriptor, pieces, count);
-	return taken;
+	return pwritev2(descriptor, pieces, count, -1, RWF_NOWAIT);
 }
 
 int vf_open_temporary(const char *folder)
@@ -65,4 +62,11 @@ int vf_open_temporary(const char *folder)
 int vf_memfd_create(const char *name)
 {
 	return memfd_create(name, MFD_CLOEXEC);
+}
+
+int vf_signal_is_ignored(int signal)
+{
+	struct sigaction action;
+
+	return sigaction(signal, NULL, &action) == 0 && action.sa_handler == SIG_IGN;
 }

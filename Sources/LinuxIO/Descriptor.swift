@@ -135,7 +135,7 @@ public struct Descriptor: ~Copyable, Sendable {
 
   /// Writes two pieces with one call, as far as the kernel takes them, again after EINTR.
   /// - Parameter waits: whether the call may wait until the kernel takes all; without, EAGAIN is thrown when it takes
-  ///   nothing now, whatever mode the descriptor is in.
+  ///   nothing now, whatever mode the descriptor is in, and EOPNOTSUPP where the kernel knows no such way to write it.
   /// - Returns: how many bytes of both together it took.
   public func write(_ first: Span<UInt8>, _ second: Span<UInt8>, waits: Bool = true) throws(SystemError) -> Int {
     while true {
@@ -214,6 +214,12 @@ public struct Descriptor: ~Copyable, Sendable {
     let result = fsync(rawValue)
     let error = errno
     if result < 0, error != EINVAL, error != EROFS { throw SystemError("syncing", subject, errno: error) }
+  }
+
+  /// The position of a file that has one; nil where the descriptor is a stream.
+  public var position: Int? {
+    let result = lseek(rawValue, 0, SEEK_CUR)
+    return result < 0 ? nil : result
   }
 
   /// Moves the position of a file that has one.

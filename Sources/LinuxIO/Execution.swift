@@ -22,8 +22,8 @@ public enum Execution {
     throw SystemError("running", command[0], errno: error)
   }
 
-  /// Sets a variable of the environment that a command will inherit.
-  public static func setVariable(_ name: String, _ value: String) {
-    unsafe setenv(name, value, 1)
+  /// Sets a variable of the environment that a command will inherit; nil removes it.
+  public static func setVariable(_ name: String, _ value: String?) {
+    if let value { unsafe setenv(name, value, 1) } else { unsafe unsetenv(name) }
   }
 }

@@ -63,6 +63,22 @@ public enum Files {
     return "\(vf_device_major(status.st_rdev)):\(vf_device_minor(status.st_rdev))"
   }
 
+  /// What a path stands for, links followed, as device and inode: two paths with the same one are the same file.
+  public static func identity(_ path: String) -> [UInt64]? {
+    var status = stat()
+    guard unsafe stat(path, &status) == 0 else { return nil }
+    return [UInt64(status.st_dev), UInt64(status.st_ino)]
+  }
+
+  /// The program that a command's first word means: itself where it has a slash, else the first of that name in PATH.
+  public static func program(_ name: String) -> String? {
+    func isProgram(_ path: String) -> Bool { unsafe access(path, X_OK) == 0 && (try? isRegularFile(path)) == true }
+    if name.contains("/") { return isProgram(name) ? name : nil }
+    let path = unsafe getenv("PATH").map { unsafe String(cString: $0) } ?? "/usr/bin:/bin"
+    for folder in path.split(separator: ":") where isProgram("\(folder)/\(name)") { return "\(folder)/\(name)" }
+    return nil
+  }
+
   /// The names in a folder, sorted; empty where there is no such folder.
   public static func names(in folder: String) -> [String] {
     guard let stream = unsafe opendir(folder) else { return [] }

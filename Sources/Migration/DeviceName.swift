@@ -13,7 +13,7 @@ public enum DeviceName: Hashable, Sendable {
   /// - Returns: nil where the text is none of the three forms.
   public init?(_ text: String) {
     let lower = text.lowercased()
-    if text.hasPrefix("/dev/"), text.utf8.count <= 255, !text.utf8.contains(0), !text.contains("/../") {
+    if Self.isNode(text) {
       self = .node(text)
     } else if let address = Self.pciAddress(lower) {
       self = .pci(address)
@@ -22,6 +22,12 @@ public enum DeviceName: Hashable, Sendable {
     } else {
       return nil
     }
+  }
+
+  private static func isNode(_ text: String) -> Bool {
+    let prefix = "/dev/vfio/devices/vfio"
+    let number = text.utf8.dropFirst(prefix.utf8.count)
+    return text.hasPrefix(prefix) && (1...9).contains(number.count) && number.allSatisfy { (48...57).contains($0) }
   }
 
   private static func isHex(_ text: Substring, _ lengths: ClosedRange<Int>) -> Bool {

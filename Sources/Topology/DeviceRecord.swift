@@ -17,6 +17,8 @@ public struct DeviceRecord: Hashable, Sendable {
   public var nodeNumber: String?
   /// Its IOMMU group; nil where it has none.
   public var group: Int?
+  /// How many devices the group has; 0 where it has no group.
+  public var devicesInGroup: Int
   /// The group's node, `/dev/vfio/N`; nil where the kernel has none.
   public var groupNode: String?
   /// PCI vendor and device as in `15b3:101e`; nil for what is no PCI device.
@@ -32,7 +34,7 @@ public struct DeviceRecord: Hashable, Sendable {
     driver.flatMap { DriverFacts.migrating[$0] }
   }
 
-  /// The node to open first and why there is none, for messages.
+  /// Its nodes, as messages name them; empty where it has none.
   public var nodes: String { [node, groupNode].compactMap { $0 }.joined(separator: ", ") }
 }
 

@@ -18,7 +18,7 @@ public struct Inventory: Sendable {
   /// Whether this kernel has VFIO at all, loaded or built in.
   public var hasVFIO: Bool {
     Files.exists("\(root.sys)/class/vfio-dev") || Files.exists("\(root.sys)/class/vfio")
-      || Files.exists("\(root.dev)/vfio/vfio") || Files.exists("\(root.dev)/iommu")
+      || Files.exists("\(root.sys)/module/vfio") || Files.exists("\(root.sys)/bus/pci/drivers/vfio-pci")
   }
 
   /// Every device that VFIO can reach now, by name.
@@ -72,7 +72,9 @@ public struct Inventory: Sendable {
       name: name, sysfs: folder, driver: driver, isOnVFIO: onVFIO,
       node: hasNode ? node : nil,
       nodeNumber: vfio.flatMap { Files.text("\(folder)/vfio-dev/\($0)/dev") },
-      group: group, groupNode: onVFIO ? groupNode.flatMap { Files.exists($0) ? $0 : nil } : nil,
+      group: group,
+      devicesInGroup: group.map { Files.names(in: "\(root.sys)/kernel/iommu_groups/\($0)/devices").count } ?? 0,
+      groupNode: onVFIO ? groupNode.flatMap { Files.exists($0) ? $0 : nil } : nil,
       pciIdentity: pciIdentity(folder), debugState: state, isMigratable: migratable)
   }
 

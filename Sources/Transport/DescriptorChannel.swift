@@ -13,9 +13,13 @@ public final class DescriptorChannel: Channel {
   /// Whether both directions are used.
   public let isTwoWay: Bool
   private let descriptor: Descriptor
+  /// Where a file stood when the channel got it.
+  private let start: Int?
   private let cancellation: Cancellation
   /// Regular files never make a caller wait, and `poll` says nothing of them.
   private let waits: Bool
+  /// A pipe that poll calls writable takes at least so many bytes without waiting.
+  private static let pipeBuffer = 4096
 
   /// - Parameters:
   ///   - descriptor: becomes the channel's own, in success and in failure.
@@ -25,6 +29,7 @@ public final class DescriptorChannel: Channel {
     self.isTwoWay = isTwoWay
     waits = try !descriptor.isRegularFile()
     cancellation = try Cancellation()
+    start = waits ? nil : descriptor.position
     self.descriptor = descriptor
   }
 
@@ -34,14 +39,29 @@ public final class DescriptorChannel: Channel {
 
   public func write(_ header: Span<UInt8>, _ payload: Span<UInt8>) throws(ChannelError) {
     var taken = 0
+    var mayAskNotToWait = true
     while taken < header.count + payload.count {
       let first = header.extracting(min(taken, header.count)..<header.count)
       let second = payload.extracting(max(0, taken - header.count)..<payload.count)
       do throws(SystemError) {
-        if waits { try cancellation.wait(for: .write, on: descriptor) }
-        taken += try descriptor.write(first, second, waits: !waits)
+        if !waits {
+          taken += try descriptor.write(first, second)
+          continue
+        }
+        try cancellation.wait(for: .write, on: descriptor)
+        if mayAskNotToWait {
+          taken += try descriptor.write(first, second, waits: false)
+        } else {
+          // Named pipes, among others: what poll says can be written is this much, and no more.
+          let piece = first.count > 0 ? first : second
+          taken += try descriptor.write(piece.extracting(first: Self.pipeBuffer))
+        }
       } catch {
-        if error.errno != EAGAIN { throw failure("writing", error) }
+        if error.errno == EOPNOTSUPP, mayAskNotToWait {
+          mayAskNotToWait = false
+        } else if error.errno != EAGAIN {
+          throw failure("writing", error)
+        }
       }
     }
   }
@@ -68,7 +88,7 @@ public final class DescriptorChannel: Channel {
 
   public func cancel() { cancellation.cancel() }
 
-  /// Goes back to the start, where the descriptor is a file that can.
+  /// Goes back to where the channel began, where the descriptor is a file.
   /// - Returns: whether it did.
-  public func rewind() -> Bool { descriptor.seek(to: 0) != nil }
+  public func rewind() -> Bool { start.map { descriptor.seek(to: $0) != nil } ?? false }
 }

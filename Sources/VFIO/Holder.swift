@@ -36,12 +36,17 @@ public struct Holder: ~Copyable {
     public var sysfs: String
     /// Its IOMMU group.
     public var group: Int?
+    /// Whether it is the only device of its group.
+    public var isAloneInGroup: Bool
 
-    public init(name: DeviceName, characterDevice: String?, sysfs: String, group: Int?) {
+    public init(
+      name: DeviceName, characterDevice: String?, sysfs: String, group: Int?, isAloneInGroup: Bool
+    ) {
       self.name = name
       self.characterDevice = characterDevice
       self.sysfs = sysfs
       self.group = group
+      self.isAloneInGroup = isAloneInGroup
     }
   }
 
@@ -124,14 +129,15 @@ public struct Holder: ~Copyable {
     guard !unnamed.isEmpty, let group = wanted.group, groups.contains(group) else {
       throw .notHeld(device: "\(wanted.name)", pid: process.pid)
     }
-    // One group and one device: it can be no other. Groups may hold several devices, so nothing less will do.
-    guard unnamed.count == 1, Set(groups).count == 1 else {
+    // One descriptor, one group, and one device in the group: it can be no other.
+    guard unnamed.count == 1, Set(groups).count == 1, wanted.isAloneInGroup else {
       throw .ambiguous(device: "\(wanted.name)", pid: process.pid, numbers: unnamed.map(\.number))
     }
     return unnamed.map(\.number)
   }
 
-  /// Whether the process's descriptor of that number may be the wanted device: it is not known to be another.
+  /// Whether the process's descriptor of that number may be the wanted device: it is not known to be another. Where the
+  /// kernel does not name a group's device, whoever gave the number is believed.
   public func mayBe(_ wanted: Wanted, number: Int32) throws(Problem) -> Bool {
     guard let held = try descriptors().first(where: { $0.number == number }) else { return false }
     switch held.kind {
@@ -158,6 +164,11 @@ public struct Holder: ~Copyable {
       do throws(SystemError) {
         descriptor = try process.duplicate(descriptor: number, subject: "\(wanted.name)")
       } catch {
+        // Closed meanwhile: there may be another.
+        if error.errno == EBADF {
+          lastError = ErrorNumber(rawValue: error.errno)
+          continue
+        }
         throw .system(error)
       }
       let device = KernelDevice(adopting: descriptor, name: wanted.name)
@@ -178,11 +189,12 @@ extension Holder.Problem: CustomStringConvertible {
   public var description: String {
     switch self {
     case .system(let error):
-      "\(error)" + (error.errno == EPERM ? "; run as root, or with permission to trace that process" : "")
+      "\(error)"
+        + ([EPERM, EACCES].contains(error.errno) ? "; run as root, or with permission to trace that process" : "")
     case .notHeld(let device, let pid): "process \(pid) holds no descriptor of \(device)"
     case .ambiguous(let device, let pid, let numbers):
       "process \(pid) holds devices from groups (descriptors \(numbers.map(String.init).joined(separator: ", "))), and "
-        + "this kernel does not tell which is \(device): say which with --fd"
+        + "this kernel does not tell whether one is \(device): say which with --fd"
     case .otherDescriptor(let device, let pid, let number):
       "descriptor \(number) of process \(pid) is not \(device)"
     case .notBound(let device, let pid, let errno):

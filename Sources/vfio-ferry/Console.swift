@@ -26,14 +26,20 @@ struct Console: Sendable {
   /// A JSON value, and a newline.
   func json(_ value: JSON, _ format: FormatOptions) { line(value.text(pretty: format.pretty)) }
 
+  /// The first failure to write standard output: an output that is not whole is no success.
+  static var outputError: SystemError? { failure.withLock { $0 } }
+  private static let failure = Mutex<SystemError?>(nil)
+
   private static func write(_ text: String, to number: CInt) {
     // The descriptor stays the process's: it is lent here and given back.
-    let descriptor = Descriptor(owning: number, subject: "standard output")
+    let descriptor = Descriptor(
+      owning: number, subject: number == STDOUT_FILENO ? "standard output" : "standard error")
     let bytes = Array(text.utf8)
     var taken = 0
-    while taken < bytes.count {
-      guard let count = try? descriptor.write(bytes.span.extracting(taken..<bytes.count)), count > 0 else { break }
-      taken += count
+    do throws(SystemError) {
+      while taken < bytes.count { taken += try descriptor.write(bytes.span.extracting(taken..<bytes.count)) }
+    } catch {
+      if number == STDOUT_FILENO { failure.withLock { $0 = $0 ?? error } }
     }
     _ = descriptor.release()
   }

@@ -73,8 +73,9 @@ struct DeviceAccess {
     }
   }
 
-  /// Finds and opens devices, all or none. Says on `console` what opening does to them.
-  func open(_ texts: [String], console: Console) throws(CommandFailure) -> [OpenDevice] {
+  /// Finds devices and refuses what sysfs and debugfs show to be hopeless, before anything is opened.
+  @discardableResult
+  func check(_ texts: [String]) throws(CommandFailure) -> [DeviceRecord] {
     var names: [DeviceName] = []
     for text in texts { names.append(try Self.name(text)) }
     var records: [DeviceRecord] = []
@@ -84,9 +85,24 @@ struct DeviceAccess {
         throw .misuse("\(record.name) is named twice")
       }
       guard record.isOnVFIO else { throw .refused(Self.notOnVFIO(record)) }
-      if record.isMigratable == false { throw .refused(Self.notMigratable(record)) }
+      // Plain vfio-pci has no migration, and where debugfs does not say so binding would reset the device to find out.
+      if record.isMigratable == false || record.driver == "vfio-pci" { throw .refused(Self.notMigratable(record)) }
     }
     if way.fd != nil, records.count > 1 { throw .misuse("--fd goes with one device") }
+    return records
+  }
+
+  /// A refusal that comes after the devices were opened: for a PCI device that has changed something.
+  func refusal(_ reason: String, of opened: [OpenDevice]) -> CommandFailure {
+    let wereReset = opened.map(\.record.name).filter { if case .pci = $0 { way.binds } else { false } }
+    if wereReset.isEmpty { return .refused(reason) }
+    let names = wereReset.map { "\($0)" }.joined(separator: ", ")
+    return .failed("\(reason); opening has reset \(names)")
+  }
+
+  /// Finds and opens devices, all or none. Says on `console` what opening does to them.
+  func open(_ texts: [String], console: Console) throws(CommandFailure) -> [OpenDevice] {
+    let records = try check(texts)
     var opener = Opener(way: way)
     var opened: [OpenDevice] = []
     for record in records {
@@ -143,7 +159,7 @@ private struct Opener {
       switch error {
       case .notHeld, .notBound, .otherDescriptor: throw .nothing("\(error)")
       case .ambiguous: throw .refused("\(error)")
-      case .system: throw .failed("\(error)")
+      case .system(let cause): throw cause.errno == ESRCH ? .nothing("\(error)") : .failed("\(error)")
       }
     }
   }
@@ -157,7 +173,10 @@ private struct Opener {
     do throws(SystemError) {
       if iommufd == nil { iommufd = try IOMMUFD() }
     } catch {
-      throw OpeningError(device: "\(record.name)", cause: error, remedy: "needs IOMMUFD in the kernel, or --group")
+      throw OpeningError(
+        device: "\(record.name)", cause: error,
+        remedy: error.errno == ENOENT
+          ? "this kernel has no IOMMUFD: use --group" : "run as root, or with access to /dev/iommu")
     }
     guard let iommufd else { preconditionFailure("an iommufd was opened above") }
     return try iommufd.openDevice(node: node, name: record.name)
@@ -183,6 +202,7 @@ private struct Opener {
 extension DeviceRecord {
   /// What to look for in a process that may hold the device.
   var wanted: Holder.Wanted {
-    Holder.Wanted(name: name, characterDevice: nodeNumber, sysfs: sysfs, group: group)
+    Holder.Wanted(
+      name: name, characterDevice: nodeNumber, sysfs: sysfs, group: group, isAloneInGroup: devicesInGroup == 1)
   }
 }

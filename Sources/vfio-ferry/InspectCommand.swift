@@ -15,7 +15,7 @@ struct InspectCommand: FerryCommand {
   var file: String
 
   func execute(_ console: Console) throws {
-    let asJSON = format.json || format.pretty
+    let asJSON = format.wantsJSON
     var listed: [JSON] = []
     let summary = try StreamSummary(try InputFile(file)) { frame in
       guard frames else { return }

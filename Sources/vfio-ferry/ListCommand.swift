@@ -40,15 +40,19 @@ struct ListCommand: FerryCommand {
         do throws(CommandFailure) {
           rows.append((record, Probe(try access.open(record, console: console))))
         } catch {
-          // What the process does not hold is not listed; what keeps this from finding out is an error.
-          if error.status != .nothing { throw error }
+          // What the process does not hold is not listed; what it may hold is, with what is in the way.
+          switch error.status {
+          case .nothing where error.message.contains("holds no"): break
+          case .refused: rows.append((record, Probe(problem: error.message)))
+          default: throw error
+          }
         }
       } else {
         rows.append((record, probe ? Probe.binding(record, inventory: inventory, console: console) : nil))
       }
     }
     if let pid, rows.isEmpty { throw .nothing("process \(pid) holds no VFIO device") }
-    if format.json || format.pretty {
+    if format.wantsJSON {
       console.json(.array(rows.map { $0.record.json($0.probed) }), format)
       return
     }

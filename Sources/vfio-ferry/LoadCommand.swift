@@ -16,7 +16,7 @@ struct LoadCommand: FerryCommand {
       breaks off the devices are reset, which is said.
 
       A PCI device forgets everything when its last descriptor closes. So with CMD the devices' descriptors are handed \
-      to it, and it takes this program's place; without, they are held until SIGTERM or SIGINT. CMD finds the numbers \
+      to it, and it takes this program's place; without, they are held until SIGTERM, SIGINT or SIGHUP. CMD finds the numbers \
       in its environment: VFIO_FERRY_DEVICES as NAME=NUMBER, separated by spaces, in the order given, and \
       VFIO_FERRY_IOMMUFD or VFIO_FERRY_GROUPS (GROUP=NUMBER,CONTAINER).
 
@@ -59,17 +59,22 @@ struct LoadCommand: FerryCommand {
 
   func execute(_ console: Console) throws {
     if access.pid != nil, !force { throw CommandFailure.refused(StateCommand.needsForce) }
-    try SignalDesk.open()
+    if let program = command.first, Files.program(program) == nil {
+      throw CommandFailure.nothing("there is no program \(program) to hand the devices to")
+    }
+    let deviceAccess = DeviceAccess(way: access.way)
+    try deviceAccess.check(devices)
     let input = try InputFile(file)
     if input.isFile {
       // Whatever is wrong with a file is found here, while the devices are what they were.
       let summary = try StreamSummary(input)
-      try compare(summary)
-      _ = input.channel.rewind()
+      try compare(summary, deviceAccess)
+      guard input.channel.rewind() else { throw CommandFailure.failed("\(input.channel.name) can't be read twice") }
     }
-    let opened = try DeviceAccess(way: access.way).open(devices, console: console)
+    try SignalDesk.open()
+    let opened = try deviceAccess.open(devices, console: console)
     let described = try SessionSupport.describe(opened)
-    if let refusal = LoadSession.refusal(devices: described) { throw CommandFailure.refused(refusal) }
+    if let refusal = LoadSession.refusal(devices: described) { throw deviceAccess.refusal(refusal, of: opened) }
     var configuration = LoadSession.Configuration()
     configuration.keepStopped = keepStopped
     configuration.resetAllowed = resetOnError
@@ -82,11 +87,18 @@ struct LoadCommand: FerryCommand {
       checksum: .xxh3, buffers: configuration.buffers, display: display)
     let took = monotonicMicroseconds() - began
     guard let outcome = session.outcome else { preconditionFailure("a session ends with an outcome") }
+    if format.wantsJSON, outcome.fault != nil { SessionSupport.reportFailure(outcome, names: names, format, console) }
+    if case .mismatch(let reason) = outcome.fault { throw deviceAccess.refusal(reason, of: opened) }
     if let failure = outcome.failure(names: names, doing: "loading") { throw failure }
     report(session, outcome, took: took, console)
+    if let signal = SignalDesk.end, !command.isEmpty {
+      throw CommandFailure.failed("signal \(signal) came: \(command[0]) is not run, and the devices are let go")
+    }
     if command.isEmpty {
-      _ = SessionSupport.hold {
-        console.note("holding \(names.joined(separator: ", ")): SIGTERM or SIGINT lets go of them")
+      // Somebody else's devices are held by somebody else.
+      guard access.way.binds else { return }
+      _ = SessionSupport.hold(resumable: false) {
+        console.note("holding \(names.joined(separator: ", ")): SIGTERM, SIGINT or SIGHUP lets go of them")
       }
     } else {
       try handOver(opened)
@@ -94,11 +106,11 @@ struct LoadCommand: FerryCommand {
   }
 
   /// Compares a stream with devices that are not open yet, as far as sysfs tells.
-  private func compare(_ summary: StreamSummary) throws(CommandFailure) {
+  private func compare(_ summary: StreamSummary, _ deviceAccess: DeviceAccess) throws(CommandFailure) {
     let sources = summary.devices.map(\.manifest)
     var targets: [SessionDevice] = []
     for (index, text) in devices.enumerated() {
-      let record = try DeviceAccess(way: access.way).record(DeviceAccess.name(text))
+      let record = try deviceAccess.record(DeviceAccess.name(text))
       // What the device supports is compared once it says so itself; until then it counts as a match.
       let features = sources.indices.contains(index) ? sources[index].features : []
       targets.append(
@@ -110,7 +122,7 @@ struct LoadCommand: FerryCommand {
   }
 
   private func report(_ session: LoadSession, _ outcome: SessionOutcome, took: UInt64, _ console: Console) {
-    if format.json || format.pretty {
+    if format.wantsJSON {
       let devices = zip(outcome.devices, zip(session.progress, session.vmmStates)).map { device, figures in
         JSON.object([
           "name": .string(device.name), "state": JSON(device.state?.name), "bytes": .unsigned(figures.0.bytes),
@@ -135,6 +147,8 @@ struct LoadCommand: FerryCommand {
         numbers.append("\(device.device.name)=\(try device.device.handOver())")
         if let handed = try device.device.support?.handOver(), !support.contains(handed) { support.append(handed) }
       }
+      // What an earlier vfio-ferry left in the environment means nothing here.
+      for variable in ["VFIO_FERRY_IOMMUFD", "VFIO_FERRY_GROUPS"] { Execution.setVariable(variable, nil) }
       Execution.setVariable("VFIO_FERRY_DEVICES", numbers.joined(separator: " "))
       // One iommufd serves all devices; groups are as many as there are.
       if let variable = support.first?.variable {

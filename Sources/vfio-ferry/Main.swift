@@ -6,35 +6,62 @@ internal import LinuxIO
 @main
 struct Main {
   static func main() {
+    StandardDescriptors.fill()
     Signals.ignoreBrokenPipes()
     let console = Console.standard
-    let arguments = Array(CommandLine.arguments.dropFirst())
-    do {
-      let own = arguments.prefix { $0 != "--" }
-      var command = try VFIOFerry.parseAsRoot(own.first == "load" ? Array(own) : arguments)
-      if var load = command as? LoadCommand {
-        load.command = Array(arguments.dropFirst(own.count + 1))
-        if own.count < arguments.count, load.command.isEmpty { throw CommandFailure.misuse("no command follows --") }
-        command = load
-      }
-      guard let runnable = command as? any FerryCommand else {
-        try command.run()
-        return
-      }
-      try runnable.execute(console)
-    } catch let failure as CommandFailure {
-      console.note("vfio-ferry: \(failure.message)")
-      exit(failure.status.rawValue)
-    } catch {
-      let code = VFIOFerry.exitCode(for: error)
-      let message = VFIOFerry.fullMessage(for: error)
-      if code == .success {
-        console.line(message)
-        exit(0)
-      }
-      console.note(message)
-      exit(CommandFailure.Status.misuse.rawValue)
+    var status = run(Array(CommandLine.arguments.dropFirst()), console)
+    if let error = Console.outputError, status == 0 {
+      if error.errno != EPIPE { console.note("vfio-ferry: \(error)") }
+      status = CommandFailure.Status.failed.rawValue
     }
+    exit(status)
+  }
+
+  private static func run(_ arguments: [String], _ console: Console) -> Int32 {
+    var command: any ParsableCommand
+    do {
+      command = try parse(arguments)
+    } catch {
+      return tell(error, console)
+    }
+    do {
+      if let runnable = command as? any FerryCommand {
+        try runnable.execute(console)
+      } else {
+        // Help, completion scripts: the parser's own commands.
+        try command.run()
+      }
+      return 0
+    } catch {
+      return tell(error, console)
+    }
+  }
+
+  /// Takes what stands behind "--" off the command line of `load`: a list of devices would swallow it.
+  private static func parse(_ arguments: [String]) throws -> any ParsableCommand {
+    let own = arguments.prefix { $0 != "--" }
+    guard own.first == "load", own.count < arguments.count else { return try VFIOFerry.parseAsRoot(arguments) }
+    let command = try VFIOFerry.parseAsRoot(Array(own))
+    guard var load = command as? LoadCommand else { return command }
+    load.command = Array(arguments.dropFirst(own.count + 1))
+    if load.command.isEmpty { throw CommandFailure.misuse("no command follows --") }
+    return load
+  }
+
+  /// Says what went wrong, or prints the help that was asked for.
+  /// - Returns: the exit status.
+  private static func tell(_ error: any Error, _ console: Console) -> Int32 {
+    if let failure = error as? CommandFailure {
+      console.note("vfio-ferry: \(failure.message)")
+      return failure.status.rawValue
+    }
+    let message = VFIOFerry.fullMessage(for: error)
+    if VFIOFerry.exitCode(for: error) == .success {
+      console.line(message)
+      return 0
+    }
+    console.note(message)
+    return CommandFailure.Status.misuse.rawValue
   }
 }
 
@@ -71,4 +98,7 @@ struct FormatOptions: ParsableArguments {
 
   @Flag(name: .shortAndLong, help: "Print JSON over several lines.")
   var pretty = false
+
+  /// Either flag asks for JSON.
+  var wantsJSON: Bool { json || pretty }
 }

@@ -6,25 +6,38 @@ internal import Transport
 
 /// Where a stream is written: a file that gets its name only once it is complete, or something that is there already
 /// (standard output, a pipe, a device), which is written in place.
-struct OutputFile {
+final class OutputFile {
   let channel: DescriptorChannel
+  /// Whether the stream goes to standard output, by whatever name: then reports go to standard error.
+  let isStandardOutput: Bool
   private let path: String
   private let partial: String?
+  /// What is in the partial file is whole, so it is not thrown away whatever happens to its name.
+  private var isWhole = false
 
+  /// - Parameter path: a file that is to be, or to be replaced; something that is there already; - for standard output.
   init(_ path: String) throws(CommandFailure) {
-    self.path = path
+    let output = "/proc/self/fd/\(STDOUT_FILENO)"
+    isStandardOutput = path == "-" || (Files.identity(path).map { $0 == Files.identity(output) } ?? false)
+    if isStandardOutput, isatty(STDOUT_FILENO) == 1 {
+      throw .misuse("device state is not for a terminal: redirect standard output, or name a file")
+    }
     do throws(SystemError) {
-      if path == "-" {
+      if isStandardOutput {
+        self.path = path
         partial = nil
         channel = try DescriptorChannel(owning: Descriptor.inherited(STDOUT_FILENO, subject: "standard output"))
         return
       }
       if Files.exists(path), try !Files.isRegularFile(path) {
+        self.path = path
         partial = nil
         channel = try DescriptorChannel(owning: Descriptor.open(path, O_WRONLY))
         return
       }
-      let partial = "\(path).partial-\(getpid())"
+      // A link stays one: what it leads to is replaced.
+      self.path = Files.resolved(path) ?? path
+      let partial = "\(self.path).partial-\(getpid())"
       self.partial = partial
       channel = try DescriptorChannel(owning: Descriptor.open(partial, O_WRONLY | O_CREAT | O_EXCL, mode: 0o600))
     } catch {
@@ -32,19 +45,22 @@ struct OutputFile {
     }
   }
 
-  /// Gives the complete file its name.
+  /// Gives the complete file its name, and waits until the name is on the disk too.
   func keep() throws(CommandFailure) {
+    isWhole = true
     guard let partial else { return }
     do throws(SystemError) {
       try Files.rename(partial, to: path)
+      let folder = path.contains("/") ? String(path[..<(path.lastIndex(of: "/") ?? path.startIndex)]) : "."
+      try Descriptor.open(folder.isEmpty ? "/" : folder, O_RDONLY | O_DIRECTORY).synchronize()
     } catch {
-      throw .failed("\(error); the whole stream is in \(partial)")
+      throw .failed("\(error); the whole stream is in \(Files.exists(partial) ? partial : path)")
     }
   }
 
-  /// Removes what was written so far.
+  /// Removes what was written so far, unless it was kept.
   func discard() {
-    if let partial { Files.remove(partial) }
+    if let partial, !isWhole { Files.remove(partial) }
   }
 }
 

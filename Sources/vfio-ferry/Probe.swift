@@ -31,7 +31,8 @@ struct Probe {
     }
   }
 
-  private init(problem: String) { self.problem = problem }
+  /// A device that could not be asked.
+  init(problem: String) { self.problem = problem }
 }
 
 extension DeviceRecord {

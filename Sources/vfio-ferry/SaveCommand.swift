@@ -54,14 +54,15 @@ struct SaveCommand: FerryCommand {
 
   func execute(_ console: Console) throws {
     if access.pid != nil, !force { throw CommandFailure.refused(StateCommand.needsForce) }
-    if output == "-", isatty(STDOUT_FILENO) == 1 {
-      throw CommandFailure.misuse("device state is not for a terminal: redirect standard output, or name a file")
-    }
-    try SignalDesk.open()
-    let opened = try DeviceAccess(way: access.way).open(devices, console: console)
-    let described = try SessionSupport.describe(opened)
-    if let refusal = SaveSession.refusal(devices: described) { throw CommandFailure.refused(refusal) }
+    let deviceAccess = DeviceAccess(way: access.way)
+    try deviceAccess.check(devices)
     let file = try OutputFile(output)
+    // Nothing is left of it once it was kept.
+    defer { file.discard() }
+    try SignalDesk.open()
+    let opened = try deviceAccess.open(devices, console: console)
+    let described = try SessionSupport.describe(opened)
+    if let refusal = SaveSession.refusal(devices: described) { throw deviceAccess.refusal(refusal, of: opened) }
     var configuration = SaveSession.Configuration()
     configuration.keepStopped = keepStopped
     configuration.preCopy = preCopy
@@ -81,21 +82,23 @@ struct SaveCommand: FerryCommand {
       } catch {
         throw outcome.failure(names: names, doing: "saving") ?? error
       }
-    } else {
-      file.discard()
     }
+    if format.wantsJSON, outcome.fault != nil { SessionSupport.reportFailure(outcome, names: names, format, console) }
     if let failure = outcome.failure(names: names, doing: session.isStreamComplete ? "running again" : "saving") {
       throw failure
     }
-    report(session, outcome, took: took, console)
+    report(session, outcome, took: took, toError: file.isStandardOutput, console)
     if keepStopped { try hold(opened, described, console) }
   }
 
-  private func report(_ session: SaveSession, _ outcome: SessionOutcome, took: UInt64, _ console: Console) {
-    let downtime = session.stopBegan.flatMap { began in session.stopEnded.map { $0.microseconds(since: began) } }
+  private func report(
+    _ session: SaveSession, _ outcome: SessionOutcome, took: UInt64, toError: Bool, _ console: Console
+  ) {
+    let downtime =
+      keepStopped ? nil : session.stopBegan.flatMap { began in session.stopEnded.map { $0.microseconds(since: began) } }
     // Where the stream itself goes to standard output, the report goes the other way.
-    let say = output == "-" ? console.note : { console.line($0) }
-    if format.json || format.pretty {
+    let say = toError ? console.note : { console.line($0) }
+    if format.wantsJSON {
       let devices = zip(outcome.devices, zip(session.progress, session.restarts)).map { device, figures in
         JSON.object([
           "name": .string(device.name), "state": JSON(device.state?.name), "bytes": .unsigned(figures.0.bytes),
@@ -111,14 +114,14 @@ struct SaveCommand: FerryCommand {
     }
     for (device, progress) in zip(outcome.devices, session.progress) {
       say(
-        "\(device.name): \(progress.bytes) bytes, \(progress.preCopyBytes) of them before the stop; "
-          + "\(device.state?.name ?? "unknown") again")
+        "\(device.name): \(progress.bytes) bytes, \(progress.preCopyBytes) of them before the stop; now in "
+          + "\(device.state?.name ?? "an unknown state")")
     }
-    say("stopped for \(Figures.time(downtime ?? 0)), \(Figures.time(took)) in all")
+    say((downtime.map { "stopped for \(Figures.time($0)), " } ?? "stopped; ") + "\(Figures.time(took)) in all")
   }
 
   private func hold(_ opened: [OpenDevice], _ described: [SessionDevice], _ console: Console) throws {
-    let signal = SessionSupport.hold {
+    let signal = SessionSupport.hold(resumable: true) {
       console.note("holding \(described.count) stopped: SIGUSR1 lets them run again, SIGTERM lets them go")
     }
     guard signal == SIGUSR1 else { return }

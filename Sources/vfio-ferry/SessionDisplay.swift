@@ -8,9 +8,7 @@ final class SessionDisplay {
   private let names: [String]
   private let verbose: Bool
   private var phase = ""
-  private var drawn = 0
-  private var stopBegan: MonotonicTime?
-  private(set) var downtimeMicroseconds: UInt64?
+  private var isDrawn = false
 
   init(console: Console, names: [String], verbose: Bool) {
     self.console = console
@@ -52,13 +50,14 @@ final class SessionDisplay {
 
   /// Ends the drawn line.
   func end() {
-    if drawn > 0 { console.err("\r\u{1b}[K") }
-    drawn = 0
+    if isDrawn { console.err("\r\u{1b}[K") }
+    isDrawn = false
   }
 
   private func draw(_ text: String) {
-    drawn = text.count
-    console.err("\r\u{1b}[K" + text)
+    isDrawn = true
+    // A longer line would wrap, and only its last row would be drawn over.
+    console.err("\r\u{1b}[K" + text.prefix(79))
   }
 
   private func say(_ text: String) {

@@ -48,12 +48,30 @@ enum SessionSupport {
     }
   }
 
+  /// What a script needs to know after a session that failed: where every device is.
+  static func reportFailure(
+    _ outcome: SessionOutcome, names: [String], _ format: FormatOptions, _ console: Console
+  ) {
+    let devices = outcome.devices.map { device in
+      JSON.object([
+        "name": .string(device.name), "state": JSON(device.state?.name), "reset": .bool(device.wasReset),
+        "hung": .bool(device.isHung),
+      ])
+    }
+    let error = outcome.failure(names: names, doing: "this")?.message
+    console.json(.object(["error": JSON(error), "devices": .array(devices)]), format)
+  }
+
   /// Waits for a signal, holding the devices meanwhile.
-  /// - Parameter announce: called once a signal would be noticed.
+  /// - Parameters:
+  ///   - resumable: whether SIGUSR1 ends the wait too.
+  ///   - announce: called once a signal would be noticed.
   /// - Returns: the signal's number.
-  static func hold(_ announce: () -> Void) -> Int32 {
+  static func hold(resumable: Bool, _ announce: () -> Void) -> Int32 {
     let signals = BlockingQueue<Int32>()
-    SignalDesk.handle { signals.put($0) }
+    SignalDesk.handle { signal in
+      if resumable || signal != SIGUSR1 { signals.put(signal) }
+    }
     announce()
     return signals.take() ?? SIGTERM
   }

@@ -27,7 +27,7 @@ struct ShowCommand: FerryCommand {
     if record.isOnVFIO, probe || !access.way.binds {
       answer = Probe(try deviceAccess.open(record, console: console))
     }
-    if format.json || format.pretty {
+    if format.wantsJSON {
       console.json(record.json(answer), format)
       return
     }

@@ -3,19 +3,21 @@ internal import Glibc
 internal import LinuxIO
 internal import Synchronization
 
-/// Where the signals go that end a session or a hold: SIGINT, SIGTERM, SIGHUP and SIGUSR1. None is lost: one that comes
-/// while nobody handles them waits for the next who does.
+/// Where the signals go that end what a command does (SIGINT, SIGTERM, SIGHUP) or let held devices run (SIGUSR1).
+///
+/// The desk remembers: whoever handles signals next is told of one that came before.
 enum SignalDesk {
   private struct State {
     var isOpen = false
     var handler: (@Sendable (Int32) -> Void)?
-    var waiting: [Int32] = []
+    var end: Int32?
+    var resume = false
   }
 
   private static let state = Mutex(State())
 
   /// Takes the signals from now on. To be called before any thread is started, because threads inherit which signals
-  /// are blocked.
+  /// are blocked; and after whatever may wait for ever, such as opening a named pipe.
   static func open() throws(CommandFailure) {
     let isFirst = state.withLock { state in
       defer { state.isOpen = true }
@@ -25,7 +27,7 @@ enum SignalDesk {
     do throws(SystemError) {
       try Signals.take([SIGINT, SIGTERM, SIGHUP, SIGUSR1]) { signal in
         let handler = state.withLock { state in
-          if state.handler == nil { state.waiting.append(signal) }
+          if signal == SIGUSR1 { state.resume = true } else { state.end = signal }
           return state.handler
         }
         handler?(signal)
@@ -35,16 +37,19 @@ enum SignalDesk {
     }
   }
 
-  /// Gives every signal to `handler`, those that wait first.
+  /// The signal that asked this program to end, if one has.
+  static var end: Int32? { state.withLock { $0.end } }
+
+  /// Gives every signal to `handler`, those first that came before.
   static func handle(_ handler: @escaping @Sendable (Int32) -> Void) {
-    let waiting = state.withLock { state in
+    let (end, resume) = state.withLock { state in
       state.handler = handler
-      defer { state.waiting = [] }
-      return state.waiting
+      return (state.end, state.resume)
     }
-    for signal in waiting { handler(signal) }
+    if let end { handler(end) }
+    if resume { handler(SIGUSR1) }
   }
 
-  /// Keeps signals until somebody handles them.
+  /// Nobody handles signals now; they are remembered.
   static func keep() { state.withLock { $0.handler = nil } }
 }

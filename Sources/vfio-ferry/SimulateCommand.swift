@@ -43,7 +43,7 @@ struct SimulateCommand: FerryCommand {
     scenario.link.bytesPerMicrosecond = UInt64(link / 8)
     var world = SimulatedWorld(scenario, checksum: .xxh3)
     if let refusal = world.refusal { throw CommandFailure.refused(refusal) }
-    if format.json || format.pretty {
+    if format.wantsJSON {
       let summary = world.run()
       console.json(summary.json(seed: seed), format)
       try judge(summary)

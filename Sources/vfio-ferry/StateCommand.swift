@@ -13,7 +13,7 @@ struct StateCommand: FerryCommand {
 
       With --through the device is opened (a PCI device is reset by that) and asked for one state after the other. It \
       is left where the kernel left it; but a PCI device forgets everything when this program ends, and is running \
-      again then, unless somebody else holds it.
+      again then, unless somebody else holds it. A signal ends the way after the request that is under way.
 
       On a device that a process holds (--pid), changing the state needs --force. Until the device is running again, \
       that process must not run its vCPUs, touch the device's regions, or change the state itself.
@@ -28,8 +28,11 @@ struct StateCommand: FerryCommand {
       valueName: "S,S,…"))
   var through: String?
 
-  @Flag(help: "Send what the migration graph refuses, and change a device that --pid names.")
+  @Flag(help: "Send what the migration graph refuses, and go on after errors. With --pid: change the device at all.")
   var force = false
+
+  @Flag(help: "With --pid and --force: send what the migration graph refuses, too, and go on after errors.")
+  var ignoreGraph = false
 
   @Flag(help: "Reset the device if it ends in error. What its guest had in it is lost.")
   var resetOnError = false
@@ -51,8 +54,9 @@ struct StateCommand: FerryCommand {
       states.append(state)
     }
     if access.pid != nil, !force { throw CommandFailure.refused(Self.needsForce) }
+    try SignalDesk.open()
     let opened = try deviceAccess.open([device], console: console)[0]
-    try walk(opened, states, console)
+    try walk(opened, states, deviceAccess, console)
   }
 
   private static let askable = MigrationState.allCases.filter { $0 != .error }.map(\.name).joined(separator: ", ")
@@ -82,15 +86,19 @@ struct StateCommand: FerryCommand {
         throw CommandFailure.failed("\(record.name): \(error)")
       }
     }
-    if format.json || format.pretty {
+    if format.wantsJSON {
       console.json(.object(["name": .string("\(record.name)"), "state": .string(state.name)]), format)
     } else {
       console.line(state.name)
     }
   }
 
-  private func walk(_ opened: OpenDevice, _ states: [MigrationState], _ console: Console) throws {
+  private func walk(
+    _ opened: OpenDevice, _ states: [MigrationState], _ deviceAccess: DeviceAccess, _ console: Console
+  ) throws {
     let device = opened.device
+    // On somebody else's device --force is what it takes to do anything, so it can't mean more than that.
+    let ignoresGraph = ignoreGraph || (force && access.way.pid == nil)
     var stepper: StateStepper
     do throws(DeviceError) {
       stepper = try StateStepper(device)
@@ -98,31 +106,47 @@ struct StateCommand: FerryCommand {
       if error.errno == .notTypewriter { throw CommandFailure.refused(DeviceAccess.notMigratable(opened.record)) }
       throw CommandFailure.failed("\(device.name): \(error)")
     }
-    if !force {
+    var wasReset = false
+    if access.way.binds, stepper.state == .resuming {
+      // Its data session ended with whoever opened it, and a driver may not survive another request (mtty does not).
+      guard resetOnError else {
+        throw CommandFailure.refused(
+          "\(device.name) is in resuming, and the session that filled it is gone: only a reset helps (--reset-on-error)"
+        )
+      }
+      wasReset = stepper.reset(console)
+    }
+    if !ignoresGraph {
       var state = stepper.state
       for next in states {
         if let refusal = stepper.graph.refusal(from: state, to: next) {
-          throw CommandFailure.refused("\(device.name) can't go from \(state) to \(next): \(refusal)")
+          throw deviceAccess.refusal("\(device.name) can't go from \(state) to \(next): \(refusal)", of: [opened])
         }
         state = next
       }
     }
     var steps: [StateStepper.Step] = []
     for next in states {
+      if SignalDesk.end != nil { break }
       let step = stepper.step(to: next)
       steps.append(step)
-      if !format.json, !format.pretty { console.line(step.line) }
-      if step.error != nil, !force { break }
+      if !format.wantsJSON { console.line(step.line) }
+      if step.error != nil, !ignoresGraph { break }
     }
     let failed = steps.first { $0.error != nil }
-    var wasReset = false
     if stepper.state == .error, resetOnError { wasReset = stepper.reset(console) }
-    if format.json || format.pretty {
+    if format.wantsJSON {
       console.json(
         .object([
           "name": .string("\(device.name)"), "steps": .array(steps.map(\.json)), "state": .string(stepper.state.name),
           "reset": .bool(wasReset),
         ]), format)
+    }
+    if let signal = SignalDesk.end {
+      throw CommandFailure.failed("signal \(signal) came; \(device.name) is in \(stepper.state) now")
+    }
+    if stepper.state == .resuming, access.way.binds {
+      console.note("\(device.name) is left in resuming, and its session ends here: only a reset brings it back")
     }
     if let failed {
       throw CommandFailure.failed(

@@ -27,6 +27,7 @@ struct WalkCommand: FerryCommand {
 
   func execute(_ console: Console) throws {
     if access.pid != nil, !force { throw CommandFailure.refused(StateCommand.needsForce) }
+    try SignalDesk.open()
     let opened = try DeviceAccess(way: access.way).open([device], console: console)[0]
     let device = opened.device
     var stepper: StateStepper
@@ -44,23 +45,31 @@ struct WalkCommand: FerryCommand {
       throw CommandFailure.refused("\(device.name) is in \(stepper.state): a walk begins in running")
     }
     var steps: [StateStepper.Step] = []
+    func report(_ step: StateStepper.Step) {
+      steps.append(step)
+      if !format.wantsJSON { console.line(step.line) }
+    }
     for next in WalkPlan(graph: stepper.graph, from: stepper.state).states {
       let opens = stepper.graph.opensData(from: stepper.state, to: next)
       var step = stepper.step(to: next)
       if step.error == nil { step = transfer(step, opens: opens, stepper, image) }
-      steps.append(step)
-      if !format.json, !format.pretty { console.line(step.line) }
-      if step.error != nil { break }
+      report(step)
+      if step.error != nil || SignalDesk.end != nil { break }
     }
     let failed = steps.first { $0.error != nil }
     var wasReset = false
-    if failed != nil { wasReset = goBack(&stepper, console) }
-    if format.json || format.pretty {
+    if stepper.state != .running || failed != nil {
+      wasReset = goBack(&stepper, after: failed, report, console)
+    }
+    if format.wantsJSON {
       console.json(
         .object([
           "name": .string("\(device.name)"), "steps": .array(steps.map(\.json)), "state": .string(stepper.state.name),
           "reset": .bool(wasReset),
         ]), format)
+    }
+    if let signal = SignalDesk.end {
+      throw CommandFailure.failed("signal \(signal) came; \(device.name) is in \(stepper.state) now")
     }
     if let failed {
       throw CommandFailure.failed(
@@ -87,13 +96,22 @@ struct WalkCommand: FerryCommand {
     }
   }
 
-  private func goBack(_ stepper: inout StateStepper, _ console: Console) -> Bool {
+  /// Takes the device back to running, on the rungs of the ladder.
+  /// - Returns: whether it was reset on the way.
+  private func goBack(
+    _ stepper: inout StateStepper, after failed: StateStepper.Step?, _ report: (StateStepper.Step) -> Void,
+    _ console: Console
+  ) -> Bool {
+    // A device in resuming holds a part of its own image: only a reset gets it out.
     var ladder = RecoveryLadder(graph: stepper.graph, resetAllowed: resetOnError || stepper.state == .resuming)
+    if let failed { ladder.noteFailure(of: failed.asked, recovering: false) }
     while true {
       switch ladder.next(from: stepper.state, to: .running) {
       case .arrived, .report: return false
       case .request(let next):
-        if stepper.step(to: next).error != nil { ladder.noteFailure(of: next, recovering: true) }
+        let step = stepper.step(to: next)
+        report(step)
+        if step.error != nil { ladder.noteFailure(of: next, recovering: true) }
       case .reset: return stepper.reset(console)
       }
     }

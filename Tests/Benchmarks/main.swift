@@ -39,6 +39,13 @@ func fail(_ what: String) -> Never {
   exit(1)
 }
 
+/// A figure that the project promises.
+/// - Returns: whether it holds.
+func promise(_ holds: Bool, _ what: String) -> Bool {
+  if !holds { print("  WORSE THAN PROMISED: \(what)") }
+  return holds
+}
+
 func median(_ values: [Double]) -> Double { values.sorted()[values.count / 2] }
 
 func decimals(_ value: Double, _ places: Int = 2) -> String {
@@ -96,7 +103,7 @@ func peak() -> Int {
   return Int(line.split(whereSeparator: { $0 == " " || $0 == "\t" })[1]) ?? 0
 }
 
-func benchMove(_ bytes: Int) throws {
+func benchMove(_ bytes: Int) throws -> Bool {
   let source = try filled(bytes)
   var ratios: [Double] = []
   var rates: [Double] = []
@@ -114,9 +121,10 @@ func benchMove(_ bytes: Int) throws {
     "1 GiB of device state through the engine: \(decimals(median(ratios))) of a bare C read/write loop "
       + "(rounds \(ratios.sorted().map { decimals($0) }.joined(separator: " "))); \(decimals(median(rates) / 1000)) GB/s"
   )
+  return promise(median(ratios) >= 0.9, "0.9 or more of the C loop")
 }
 
-func benchMemory() throws {
+func benchMemory() throws -> Bool {
   // A process of its own for each size, so that each has a peak of its own.
   var peaks: [Int] = []
   for mebibytes in [16, 256, 1024] {
@@ -126,9 +134,10 @@ func benchMemory() throws {
     peaks.append(kibibytes)
   }
   print("peak memory while moving 16 MiB, 256 MiB, 1 GiB: \(peaks.map { "\($0 / 1024) MiB" }.joined(separator: ", "))")
+  return promise(peaks[2] - peaks[0] < 1024, "memory that does not grow with the size of the state")
 }
 
-func benchStart(_ program: String) {
+func benchStart(_ program: String) -> Bool {
   var mine: [Double] = []
   var plain: [Double] = []
   var peak = 0
@@ -144,6 +153,9 @@ func benchStart(_ program: String) {
     "vfio-ferry --version as a whole process: \(decimals(median(zip(mine, plain).map { $0 / $1 }), 1)) times /bin/true "
       + "(\(Int(median(mine))) us against \(Int(median(plain))) us); peak memory \(decimals(Double(peak) / 1024, 1)) MiB"
   )
+  let ratio = median(zip(mine, plain).map { $0 / $1 })
+  let isQuick = promise(ratio <= 6, "at most 6 times /bin/true")
+  return promise(peak < 16 << 10, "under 16 MiB") && isQuick
 }
 
 do {
@@ -152,9 +164,8 @@ do {
     _ = try move(try filled(mebibytes << 20), to: Descriptor.inMemory(name: "engine"))
   } else if arguments.count == 2 {
     // First, while this process is small: the kernel counts a child's peak from before its exec.
-    benchStart(arguments[1])
-    try benchMove(1 << 30)
-    try benchMemory()
+    let results = [benchStart(arguments[1]), try benchMove(1 << 30), try benchMemory()]
+    if results.contains(false) { exit(1) }
   } else {
     fail("usage: ferry-bench PATH-OF-VFIO-FERRY")
   }

@@ -20,6 +20,8 @@ final class Script: Sendable {
   private let at: Int
   private let event: Event?
   private let count = Mutex(0)
+  /// What the call was that went wrong; nil where the run had ended before.
+  let failed = Mutex<DeviceOperation?>(nil)
   let interrupt = Mutex<(@Sendable () -> Void)?>(nil)
 
   init(at: Int = .max, _ event: Event? = nil) {
@@ -31,12 +33,13 @@ final class Script: Sendable {
   var calls: Int { count.withLock { $0 } }
 
   /// - Returns: what is to happen to this call.
-  func next() -> Event? {
+  func next(_ operation: DeviceOperation) -> Event? {
     let number = count.withLock { count in
       count += 1
       return count
     }
     guard number == at, let event else { return nil }
+    failed.withLock { $0 = operation }
     if case .interrupt = event { interrupt.withLock { $0 }?() }
     return event
   }
@@ -78,7 +81,7 @@ final class FakeDevice: MigratableDevice {
 
   /// - Parameter target: of a state request.
   func call(_ operation: DeviceOperation, target: MigrationState? = nil) throws(DeviceError) {
-    switch script.next() {
+    switch script.next(operation) {
     case .fail(let number, let leaves):
       if let target { contents.withLock { $0.state = leaves == .old ? $0.state : leaves == .new ? target : .error } }
       throw DeviceError(operation, .errno(number))

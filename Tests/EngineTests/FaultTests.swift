@@ -66,6 +66,19 @@ struct FaultTests {
     }
   }
 
+  /// The first error is the one reported: the one that the script made, and no other.
+  private func expectFirst(_ number: ErrorNumber, _ outcome: SessionOutcome, _ script: Script, _ what: String) {
+    let failed = script.failed.withLock { $0 }
+    // The size is shown and nothing depends on it; a session of pre-copy that ends with ENODEV may be a guest's reset.
+    guard let failed, failed != .stopCopySize else { return }
+    let mayBeReset = [.noDevice, .invalidArgument].contains(number) && [.readData, .preCopyInfo].contains(failed)
+    guard case .device(_, let error) = outcome.fault else {
+      #expect(mayBeReset, "\(what): \(failed) failed, and the outcome is \(String(describing: outcome.fault))")
+      return
+    }
+    #expect(error == DeviceError(failed, .errno(number)), "\(what)")
+  }
+
   private func goodStream() throws -> Descriptor {
     let file = try Descriptor.temporary()
     let script = Script()
@@ -102,7 +115,7 @@ struct FaultTests {
         let sources = devices(script, images: Self.images)
         let outcome = try save(sources, script, to: Descriptor.temporary())
         check(outcome, sources, "call \(call), \(leaves)")
-        if case .device(_, let error) = outcome.fault { #expect(error.errno == number, "call \(call)") }
+        expectFirst(number, outcome, script, "call \(call), \(leaves)")
         #expect(sources.map(\.image) == Self.images || outcome.devices.contains { $0.wasReset })
         for source in sources where source.state != .running {
           #expect(source.state == .error, "call \(call), \(leaves): left in \(source.state)")
@@ -125,7 +138,7 @@ struct FaultTests {
         let targets = devices(script, images: [[], []])
         let outcome = try load(targets, script, from: file)
         check(outcome, targets, "call \(call), \(leaves)")
-        if case .device(_, let error) = outcome.fault { #expect(error.errno == number, "call \(call)") }
+        expectFirst(number, outcome, script, "call \(call), \(leaves)")
         for (told, (target, image)) in zip(outcome.devices, zip(targets, Self.images)) {
           // A device runs with all of its state or with none, never with half of it.
           if told.state == .running {
@@ -141,7 +154,9 @@ struct FaultTests {
   @Test("an interrupt at each call of a save or a load takes everything back")
   func interrupts() throws {
     let file = try goodStream()
-    for call in 1...60 {
+    let clean = Script()
+    #expect(try save(devices(clean, images: Self.images), clean, to: Descriptor.temporary()).fault == nil)
+    for call in 1...(clean.calls + 4) {
       let before = descriptors()
       do {
         let script = Script(at: call, .interrupt)
@@ -165,7 +180,9 @@ struct FaultTests {
 
   @Test("a guest that resets its device at any call of pre-copy does not end the save, and the stream is whole")
   func guestResets() throws {
-    for call in 1...40 {
+    let clean = Script()
+    #expect(try save(devices(clean, images: Self.images), clean, to: Descriptor.temporary()).fault == nil)
+    for call in 1...(clean.calls + 4) {
       let file = try Descriptor.temporary()
       let script = Script(at: call, .guestReset)
       let sources = devices(script, images: Self.images)
@@ -211,10 +228,19 @@ struct FaultTests {
     #expect(sources.allSatisfy { $0.state == .running })
   }
 
-  @Test("an interrupt ends a save whose reader takes nothing")
-  func stuckReader() throws {
+  @Test(
+    "an interrupt ends a save whose reader takes nothing, from a pipe with a name or without", arguments: [false, true])
+  func stuckReader(named: Bool) throws {
     var ends: [Int32] = [0, 0]
-    try #require(unsafe pipe(&ends) == 0)
+    if named {
+      let path = FileManager.default.temporaryDirectory.appendingPathComponent("fifo-\(UUID().uuidString)").path
+      try #require(unsafe mkfifo(path, 0o600) == 0)
+      ends[0] = unsafe open(path, O_RDONLY | O_NONBLOCK)
+      ends[1] = unsafe open(path, O_WRONLY)
+      unsafe unlink(path)
+    } else {
+      try #require(unsafe pipe(&ends) == 0)
+    }
     defer { close(ends[0]) }
     // 5 MB of state do not fit into a pipe that nobody reads.
     let image = [UInt8](repeating: 7, count: 5 << 20)

@@ -2,7 +2,6 @@
 import ArgumentParser
 import Foundation
 import LinuxIO
-import Synchronization
 import Testing
 
 @testable import vfio_ferry
@@ -11,24 +10,28 @@ extension LabTests {
   /// Streams that were cut or damaged, against a real device: refused, and the device is what it was.
   @Suite(.serialized, .enabled(if: Lab.isHere))
   struct DamageTests {
-    /// What a command wrote, collected.
-    private final class Collector: Sendable {
-      private let text = Mutex("")
-      var console: Console {
-        Console(out: { _ in }, err: { [self] more in text.withLock { $0 += more } }, showsProgress: false)
-      }
-      var all: String { text.withLock { $0 } }
-    }
-
     /// Runs a command in this process, as `main` would: a thousand processes would take the lab ten minutes.
     private func failure(_ command: some FerryCommand) -> CommandFailure? {
-      let collector = Collector()
       do {
-        try command.execute(collector.console)
+        try command.execute(Console(out: { _ in }, err: { _ in }, showsProgress: false))
         return nil
       } catch {
         return error as? CommandFailure
       }
+    }
+
+    /// Where each frame of a stream begins.
+    private func offsets(_ folder: String) throws -> [Int] {
+      let listed = try Lab.ferry(["inspect", "--frames", "\(folder)/good"])
+      return listed.out.split(separator: "\n").compactMap { line -> Int? in
+        guard line.hasPrefix("frame "), let at = line.split(separator: " ").dropFirst(3).first else { return nil }
+        return Int(at.dropLast())
+      }
+    }
+
+    /// How a message names the frame that a byte belongs to.
+    private func place(of byte: Int, _ offsets: [Int]) -> String {
+      offsets.lastIndex { $0 <= byte }.map { "frame \($0)" } ?? "the preamble"
     }
 
     private func stream(_ folder: String) throws -> [UInt8] {
@@ -45,13 +48,16 @@ extension LabTests {
       ]
     }
 
-    private func refuse(_ bytes: [UInt8], _ folder: String, _ commands: [any FerryCommand], _ what: String) throws {
+    /// - Parameter place: how the message has to name the place that is damaged.
+    private func refuse(
+      _ bytes: [UInt8], _ folder: String, _ commands: [any FerryCommand], at place: String, _ what: String
+    ) throws {
       let file = try Descriptor.open("\(folder)/bad", O_WRONLY | O_CREAT | O_TRUNC)
       try file.writeAll(bytes.span, at: 0)
       for command in commands {
         let found = failure(command)
         let message = found?.message ?? ""
-        guard found?.status == .failed, message.contains("frame") || message.contains("preamble") else {
+        guard found?.status == .failed, message.contains("/bad: \(place) ") else {
           Issue.record("\(what): \(type(of: command)) said \(String(describing: found))")
           continue
         }
@@ -76,20 +82,18 @@ extension LabTests {
     func cuts() throws {
       try inFolder { folder in
         let good = try stream(folder)
-        let listed = try Lab.ferry(["inspect", "--frames", "\(folder)/good"])
-        let offsets = listed.out.split(separator: "\n").compactMap { line -> Int? in
-          guard line.hasPrefix("frame "), let at = line.split(separator: " ").dropFirst(3).first else { return nil }
-          return Int(at.dropLast())
-        }
+        let offsets = try offsets(folder)
         #expect(offsets.count >= 10)
         let commands = try commands(folder)
         let ends = offsets.dropFirst() + [good.count]
         for (begin, end) in zip(offsets, ends) {
-          try refuse(Array(good[..<begin]), folder, commands, "cut at \(begin)")
-          try refuse(Array(good[..<((begin + end) / 2)]), folder, commands, "cut at \((begin + end) / 2)")
+          let middle = (begin + end) / 2
+          let place = place(of: begin, offsets)
+          try refuse(Array(good[..<begin]), folder, commands, at: place, "cut at \(begin)")
+          try refuse(Array(good[..<middle]), folder, commands, at: place, "cut at \(middle)")
         }
-        try refuse([], folder, commands, "empty")
-        try refuse(good + [0], folder, commands, "one byte too many")
+        try refuse([], folder, commands, at: "the preamble", "empty")
+        try refuse(good + [0], folder, commands, at: "after the end frame", "one byte too many")
       }
     }
 
@@ -98,12 +102,13 @@ extension LabTests {
       try inFolder { folder in
         let good = try stream(folder)
         let commands = try commands(folder)
+        let offsets = try offsets(folder)
         let bits = good.count * 8
         for number in 0..<min(1000, bits) {
           let bit = bits <= 1000 ? number : number * bits / 1000
           var bad = good
           bad[bit / 8] ^= 1 << (bit % 8)
-          try refuse(bad, folder, commands, "bit \(bit)")
+          try refuse(bad, folder, commands, at: place(of: bit / 8, offsets), "bit \(bit)")
         }
       }
     }

@@ -25,8 +25,8 @@ int vf_name_thread(unsigned long thread, const char *name);
 /* An eventfd(2), close-on-exec and non-blocking; the caller owns it. In C because Swift's Glibc lacks the header. */
 int vf_eventfd(void);
 
-/* writev(2) that takes what fits and never waits, also on a descriptor in blocking mode; EAGAIN when nothing fits. On
- * descriptors whose driver knows no such mode it is plain writev. In C because RWF_NOWAIT needs _GNU_SOURCE. */
+/* writev(2) that takes what fits and never waits, also on a descriptor in blocking mode; EAGAIN when nothing fits,
+ * EOPNOTSUPP where the descriptor knows no such mode. In C because RWF_NOWAIT needs _GNU_SOURCE. */
 long vf_writev_nowait(int descriptor, const void *pieces, int count);
 
 /* A file without a name in a folder, for reading and writing, close-on-exec; the caller owns it. In C because O_TMPFILE
@@ -35,6 +35,9 @@ int vf_open_temporary(const char *folder);
 
 /* memfd_create(2) with close-on-exec; the caller owns the descriptor. In C because it needs _GNU_SOURCE. */
 int vf_memfd_create(const char *name);
+
+/* Whether a signal is ignored, as nohup(1) arranges it. In C because Swift can't compare with SIG_IGN. */
+int vf_signal_is_ignored(int signal);
 
 /* The halves of a device number. In C because major(3) and minor(3) are macros. */
 unsigned int vf_device_major(unsigned long device);
