@@ -2,7 +2,7 @@
 internal import CVFIO
 internal import Glibc
 
-/// Another process, held by a descriptor so that its number can't be reused meanwhile.
+/// Another process. Once it has ended every call fails with ESRCH, even if its number is in use again.
 public struct ProcessHandle: ~Copyable {
   /// The process's number.
   public let pid: Int32
