@@ -139,7 +139,15 @@ extension LabTests {
       try #require(unsafe mkfifo(fifo, 0o600) == 0)
       let writer = Process()
       writer.executableURL = URL(fileURLWithPath: "/bin/sh")
-      writer.arguments = ["-c", "cat '\(folder)/bad' > '\(fifo)'"]
+      // Before the devices are in RESUMING there is nothing to reset: the channel breaks once both are.
+      let states = [Lab.mtty[4], Lab.mtty[5]].map { "/sys/kernel/debug/vfio/\($0)/migration/state" }
+      writer.arguments = [
+        "-c",
+        """
+        exec >'\(fifo)'; cat '\(folder)/bad'
+        until [ "$(cat \(states[0])) $(cat \(states[1]))" = "RESUMING RESUMING" ]; do :; done
+        """,
+      ]
       try writer.run()
       let ended = try Lab.ferry(["load", fifo, Lab.mtty[4], Lab.mtty[5], "--", "true"])
       writer.waitUntilExit()
