@@ -12,6 +12,7 @@ public struct FrameSource {
   /// Where the frame that ``next(buffer:)`` returned last begins, in bytes from the start.
   public private(set) var offset: UInt64 = 0
 
+  /// A source at the start of a stream. The channel stays the caller's.
   public init(channel: any Channel, checksum: StreamChecksum) {
     self.channel = channel
     reader = StreamReader(checksum: checksum)

@@ -14,6 +14,7 @@ public final class SessionRunner: Sendable {
     /// Microseconds between two calls of ``progress``.
     public var interval: UInt64
 
+    /// One that ignores what it is not given a closure for.
     public init(
       interval: UInt64 = 200_000, note: @escaping (SessionNote, MonotonicTime) -> Void = { _, _ in },
       progress: @escaping ([DeviceProgress], MonotonicTime) -> Void = { _, _ in }

@@ -14,6 +14,7 @@ public final class BlockingQueue<Element: Sendable>: @unchecked Sendable {
   private var head = 0
   private var isClosed = false
 
+  /// An empty queue.
   public init() {
     unsafe lock = .allocate(capacity: 1)
     unsafe changed = .allocate(capacity: 1)

@@ -52,5 +52,6 @@ public final class BlockingThread: Sendable {
 
 /// A pause for the eyes of a person who watches. Nothing waits by it.
 public enum Pause {
+  /// Waits for this many milliseconds, at most 4,294,967.
   public static func milliseconds(_ count: UInt32) { usleep(count * 1000) }
 }

@@ -6,6 +6,7 @@ internal import Glibc
 public struct Cancellation: ~Copyable, Sendable {
   private let descriptor: Descriptor
 
+  /// One that nobody has used yet. Fails where no descriptor can be had.
   public init() throws(SystemError) {
     let number = vf_eventfd()
     let error = errno

@@ -11,6 +11,7 @@ public struct SystemError: Error, Hashable, Sendable {
   /// The kernel's error number.
   public let errno: Int32
 
+  /// A failure with its error number, read right after the call.
   public init(_ operation: String, _ subject: String, errno: Int32) {
     self.operation = operation
     self.subject = subject

@@ -15,6 +15,7 @@ public final class TransferBuffer: @unchecked Sendable {
   /// Bytes in it.
   public var count: Int { unsafe memory.count }
 
+  /// Takes that many bytes, zeroed. Fails where there is no memory.
   public init(count: Int) throws(SystemError) {
     let address = unsafe mmap(nil, count, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0)
     let error = errno

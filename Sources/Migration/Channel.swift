@@ -33,6 +33,7 @@ public struct ChannelError: Error, Hashable, Sendable {
   /// The error number.
   public let errno: ErrorNumber
 
+  /// A failure of the named channel.
   public init(_ operation: String, channel: String, errno: ErrorNumber) {
     self.operation = operation
     self.channel = channel

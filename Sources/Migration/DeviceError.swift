@@ -2,7 +2,9 @@
 
 /// A Linux error number. The values are the kernel's and the same on every architecture that VFIO runs on.
 public struct ErrorNumber: RawRepresentable, Hashable, Sendable {
+  /// The kernel's number, positive.
   public let rawValue: Int32
+  /// Any number, whether this code has a name for it or not.
   public init(rawValue: Int32) { self.rawValue = rawValue }
 
   /// Interrupted by a signal. The corresponding C constant is `EINTR`.
@@ -102,6 +104,7 @@ public struct DeviceError: Error, Hashable, Sendable {
   /// Why it failed.
   public let cause: Cause
 
+  /// A failure and its cause.
   public init(_ operation: DeviceOperation, _ cause: Cause) {
     self.operation = operation
     self.cause = cause

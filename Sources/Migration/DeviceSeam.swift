@@ -59,6 +59,7 @@ public struct PreCopyInfo: Hashable, Sendable {
   /// The driver has begun anew with its initial bytes. Valid where the kernel knows version 2 of the info.
   public var restartedInitial: Bool
 
+  /// Figures in bytes, as the driver gave them.
   public init(initialBytes: UInt64, dirtyBytes: UInt64, restartedInitial: Bool = false) {
     self.initialBytes = initialBytes
     self.dirtyBytes = dirtyBytes

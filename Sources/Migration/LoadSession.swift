@@ -21,6 +21,7 @@ public struct LoadSession: SessionMachine {
     /// Microseconds after which a device that does not answer is reported.
     public var hangLimit: UInt64 = 5_000_000
 
+    /// The defaults.
     public init() {}
   }
 

@@ -84,7 +84,9 @@ extension MigrationState: CustomStringConvertible {
 /// Only the bits that this code knows are kept apart; ``unknown`` holds the rest, so that a newer kernel's answer is
 /// reported instead of being misread.
 public struct MigrationFeatures: OptionSet, Hashable, Sendable {
+  /// The kernel's bits (`VFIO_MIGRATION_*`), unknown ones included.
   public let rawValue: UInt64
+  /// The bits as the kernel gave them.
   public init(rawValue: UInt64) { self.rawValue = rawValue }
 
   /// The device can be stopped and its state copied: the base that every migratable device has.

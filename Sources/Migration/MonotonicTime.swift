@@ -5,6 +5,7 @@ public struct MonotonicTime: Hashable, Comparable, Sendable {
   /// Microseconds since the clock's own beginning.
   public let microseconds: UInt64
 
+  /// The moment that many microseconds after the clock's beginning.
   public init(microseconds: UInt64) { self.microseconds = microseconds }
 
   public static func < (left: MonotonicTime, right: MonotonicTime) -> Bool {

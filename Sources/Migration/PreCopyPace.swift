@@ -17,6 +17,7 @@ public struct PreCopyPace: Hashable, Sendable {
     /// So often may a guest reset a device during pre-copy before the session gives up.
     public var mostRestarts: Int = 5
 
+    /// The defaults.
     public init() {}
   }
 
@@ -28,6 +29,7 @@ public struct PreCopyPace: Hashable, Sendable {
   /// Enough was read ahead.
   public private(set) var isReady = false
 
+  /// The pace of a device of which nothing was read yet.
   public init(limits: Limits) { self.limits = limits }
 
   /// Takes a reading of the pre-copy info.

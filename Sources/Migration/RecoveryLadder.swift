@@ -32,6 +32,7 @@ public struct RecoveryLadder: Hashable, Sendable {
   /// After this many failed requests of its own the ladder stops asking for states.
   public static let failureLimit = 2
 
+  /// The ladder of a device that has not failed yet.
   public init(graph: StateGraph, resetAllowed: Bool) {
     self.graph = graph
     self.resetAllowed = resetAllowed

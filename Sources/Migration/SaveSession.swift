@@ -6,26 +6,6 @@
 /// end, the stream is finished, and the group runs again or stays stopped. A fault at any point takes every device back
 /// to the state that it was found in.
 public struct SaveSession: SessionMachine {
-  /// What the caller chooses.
-  public struct Configuration: Hashable, Sendable {
-    /// Leave the devices in STOP once the stream is finished.
-    public var keepStopped = false
-    /// A device that nothing else brings back may be reset, which empties it.
-    public var resetAllowed = false
-    /// Read device state before the stop.
-    public var preCopy = true
-    /// The pace of pre-copy.
-    public var pace = PreCopyPace.Limits()
-    /// The channel brings answers: the group is stopped only when the destination has every device's initial data.
-    public var awaitsAnswers = false
-    /// Transfer buffers, each of ``StreamFormat/maximumDataSize`` bytes.
-    public var buffers = 8
-    /// Microseconds after which a device that does not answer is reported.
-    public var hangLimit: UInt64 = 5_000_000
-
-    public init() {}
-  }
-
   private enum Phase: Hashable {
     case measuring
     case enteringPreCopy
@@ -59,8 +39,9 @@ public struct SaveSession: SessionMachine {
   /// Whether the whole stream has been handed over and is as safe as the channel can make it.
   public private(set) var isStreamComplete = false
 
-  /// When the first device began to stop and when the last was back where it should be; nil before.
+  /// When the first device began to stop; nil before.
   public private(set) var stopBegan: MonotonicTime?
+  /// When the last device was back where it should be; nil before.
   public private(set) var stopEnded: MonotonicTime?
 
   /// - Parameter devices: at least one, each in RUNNING, RUNNING_P2P or STOP; see ``refusal(devices:)``.
@@ -72,25 +53,6 @@ public struct SaveSession: SessionMachine {
       devices: devices, resetAllowed: configuration.resetAllowed, hangLimit: configuration.hangLimit)
     pumps = devices.map { _ in SavePump(limits: configuration.pace) }
     freeBuffers = Array((0..<configuration.buffers).reversed())
-  }
-
-  /// Why these devices can't be saved together, in words; nil where they can. Ask before ``begin(at:)``.
-  public static func refusal(devices: [SessionDevice]) -> String? {
-    for device in devices {
-      guard device.features.contains(.stopCopy) else { return "\(device.name) can't be migrated" }
-      switch device.state {
-      case .running, .runningP2P, .stop: continue
-      case .error: return "\(device.name) is in error: only a reset brings it back, and then it is empty"
-      case .stopCopy, .resuming, .preCopy, .preCopyP2P:
-        return "\(device.name) is in \(device.state): somebody is migrating it"
-      }
-    }
-    let manifest = StreamManifest(devices: devices.map(\.manifestRecord))
-    if let problem = manifest.problem { return "no manifest can be written: \(problem)" }
-    for device in devices where (device.vmmState?.count ?? 0) > StreamFormat.maximumDataSize {
-      return "the VMM's state of \(device.name) is longer than \(StreamFormat.maximumDataSize) bytes"
-    }
-    return Quiescing.refusal(devices: devices)
   }
 
   public var progress: [DeviceProgress] {
@@ -460,11 +422,5 @@ public struct SaveSession: SessionMachine {
       return []
     }
     return [.note(.restarted(device: device, times: pumps[device].restarts)), send(writer.mark(.void, device: device))]
-  }
-}
-
-extension SessionDevice {
-  var manifestRecord: StreamManifest.Device {
-    StreamManifest.Device(name: name, driver: driver, features: features, tag: tag)
   }
 }

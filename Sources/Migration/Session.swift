@@ -16,6 +16,7 @@ public struct SessionDevice: Hashable, Sendable {
   /// What the VMM keeps for the device itself, to be carried along.
   public var vmmState: [UInt8]?
 
+  /// A device as it was found; see the properties.
   public init(
     name: String, driver: String, features: MigrationFeatures, state: MigrationState, tag: [UInt8] = [],
     vmmState: [UInt8]? = nil

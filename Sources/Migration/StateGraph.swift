@@ -8,9 +8,12 @@
 public struct StateGraph: Hashable, Sendable {
   /// One step that a driver takes as a whole.
   public struct Arc: Hashable, Sendable {
+    /// Where it begins.
     public let from: MigrationState
+    /// Where it ends.
     public let to: MigrationState
 
+    /// The arc between these; whether a device has it, its graph tells.
     public init(_ from: MigrationState, _ to: MigrationState) {
       self.from = from
       self.to = to

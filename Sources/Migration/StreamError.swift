@@ -31,6 +31,7 @@ public struct StreamError: Error, Hashable, Sendable {
   /// Offset of that place from the start of the stream, in bytes.
   public let offset: UInt64
 
+  /// A fault and its place.
   public init(_ kind: Kind, place: String, offset: UInt64) {
     self.kind = kind
     self.place = place

@@ -23,6 +23,7 @@ public enum StreamFormat {
 public struct StreamChecksum: Sendable {
   private let function: @Sendable (Span<UInt8>) -> UInt64
 
+  /// A checksum that is computed by this function.
   public init(_ function: @escaping @Sendable (Span<UInt8>) -> UInt64) { self.function = function }
 
   /// The checksum of these bytes.
@@ -93,6 +94,7 @@ public struct FrameHeader: Hashable, Sendable {
   /// Bytes of payload.
   public var length: Int
 
+  /// The header of a frame that this code knows, and so is not optional.
   public init(type: FrameType, device: Int? = nil, sequence: UInt64, length: Int) {
     self.type = type.rawValue
     isOptional = false

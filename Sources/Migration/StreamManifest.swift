@@ -14,6 +14,7 @@ public struct StreamManifest: Hashable, Sendable {
     /// What must match on the destination (DA7), opaque here; at most 65,536 bytes, empty where nothing is known.
     public var tag: [UInt8]
 
+    /// A record; whether it can be written, the manifest's ``StreamManifest/problem`` tells.
     public init(name: String, driver: String, features: MigrationFeatures, tag: [UInt8] = []) {
       self.name = name
       self.driver = driver
@@ -25,6 +26,7 @@ public struct StreamManifest: Hashable, Sendable {
   /// The devices, in the order of the frames' device indices.
   public var devices: [Device]
 
+  /// A manifest of these devices, in this order.
   public init(devices: [Device]) { self.devices = devices }
 
   static let maximumRecordSize = 131_072

@@ -39,6 +39,7 @@ public struct StreamReader: Sendable {
   private var place = "the preamble"
   private var placeOffset: UInt64 = 0
 
+  /// A reader at the start of a stream, in either direction.
   public init(checksum: StreamChecksum) { self.checksum = checksum }
 
   /// How many bytes ``take(_:)`` wants; 0 after the end frame.

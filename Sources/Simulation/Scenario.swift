@@ -28,6 +28,7 @@ public struct Scenario: Sendable {
     /// When.
     public var moment: Moment
 
+    /// An interrupt of that side's session.
     public init(_ side: SimulatedSide, _ moment: Moment) {
       self.side = side
       self.moment = moment
@@ -41,6 +42,7 @@ public struct Scenario: Sendable {
     /// When.
     public var time: MonotonicTime
 
+    /// A reset of that device by its guest.
     public init(device: Int, time: MonotonicTime) {
       self.device = device
       self.time = time

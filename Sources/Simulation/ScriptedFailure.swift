@@ -46,6 +46,7 @@ public struct ScriptedFailure: Hashable, Sendable {
   /// What goes wrong.
   public var effect: Effect
 
+  /// What the use of that number does; the first is 1.
   public init(_ operation: Operation, use: Int, _ effect: Effect) {
     self.operation = operation
     self.use = use

@@ -30,6 +30,7 @@ public struct RunDigest: Hashable, Sendable {
   /// The digest so far.
   public private(set) var value: UInt64 = 0
 
+  /// The digest of nothing.
   public init() {}
 
   /// Adds a number.

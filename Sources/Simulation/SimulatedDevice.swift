@@ -30,6 +30,7 @@ public struct SimulatedDevice: Sendable {
   private var time = MonotonicTime(microseconds: 0)
   private var uses: [(operation: ScriptedFailure.Operation, count: Int)] = []
 
+  /// A device in its initial state.
   public init(_ configuration: Configuration) {
     self.configuration = configuration
     graph = StateGraph(features: configuration.features)

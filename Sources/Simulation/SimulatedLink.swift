@@ -25,12 +25,14 @@ public struct SimulatedLink: Hashable, Sendable {
     /// 0 to 7.
     public var bit: Int
 
+    /// That bit of that byte.
     public init(byte: UInt64, bit: Int) {
       self.byte = byte
       self.bit = bit
     }
   }
 
+  /// A link of 25 Gbit/s without faults.
   public init() {}
 }
 

@@ -7,6 +7,7 @@ public struct Inventory: Sendable {
   /// Where the system's folders are.
   public let root: SystemRoot
 
+  /// The inventory of that system; by default of this one.
   public init(root: SystemRoot = SystemRoot()) { self.root = root }
 
   /// Why a device was not found.

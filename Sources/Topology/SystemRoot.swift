@@ -5,6 +5,7 @@ public struct SystemRoot: Hashable, Sendable {
   /// The path that comes before `/sys`, `/dev` and `/proc`; empty for the real system.
   public let prefix: String
 
+  /// The system below that prefix; by default the real one.
   public init(prefix: String = "") { self.prefix = prefix }
 
   /// sysfs.

@@ -39,6 +39,7 @@ public struct Holder: ~Copyable {
     /// Whether it is the only device of its group.
     public var isAloneInGroup: Bool
 
+    /// What sysfs says of the device.
     public init(
       name: DeviceName, characterDevice: String?, sysfs: String, group: Int?, isAloneInGroup: Bool
     ) {

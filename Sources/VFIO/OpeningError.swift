@@ -10,6 +10,7 @@ public struct OpeningError: Error, Hashable, Sendable {
   /// What a person can do about it; empty where nothing is known.
   public let remedy: String
 
+  /// A failure to open that device.
   public init(device: String, cause: SystemError, remedy: String = "") {
     self.device = device
     self.cause = cause
