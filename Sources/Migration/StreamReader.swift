@@ -63,9 +63,6 @@ public struct StreamReader: Sendable {
   /// Where the frame that is being read begins, in bytes.
   public var frameOffset: UInt64 { placeOffset }
 
-  /// The frame that is being read, as messages name it.
-  public var framePlace: String { place }
-
   /// The fault of a stream that ends here although more was wanted.
   public var incomplete: StreamError {
     fault(.incomplete)

@@ -73,8 +73,6 @@ struct LinkDirection: Sendable {
 
   mutating func dropJobs() { jobs = [] }
 
-  var hasJobs: Bool { isSending || !jobs.isEmpty }
-
   /// The job to begin now; nil where there is none or the window is full.
   mutating func beginJob(window: Int) -> Job? {
     guard !isSending, let job = jobs.first else { return nil }

@@ -138,19 +138,20 @@ struct StateCommand: FerryCommand {
     if format.wantsJSON {
       console.json(
         .object([
-          "name": .string("\(device.name)"), "steps": .array(steps.map(\.json)), "state": .string(stepper.state.name),
+          "name": .string("\(device.name)"), "steps": .array(steps.map(\.json)),
+          "state": JSON(stepper.knownState?.name),
           "reset": .bool(wasReset),
         ]), format)
     }
     if let signal = SignalDesk.end {
-      throw CommandFailure.failed("signal \(signal) came; \(device.name) is in \(stepper.state) now")
+      throw CommandFailure.failed("\(device.name): signal \(signal) came; \(stepper.place)")
     }
     if stepper.state == .resuming, access.way.binds {
       console.note("\(device.name) is left in resuming, and its session ends here: only a reset brings it back")
     }
     if let failed {
       throw CommandFailure.failed(
-        "\(device.name): \(failed.error.map { "\($0)" } ?? ""); it is in \(stepper.state) now")
+        "\(device.name): \(failed.error.map { "\($0)" } ?? ""); \(stepper.place)")
     }
   }
 }

@@ -36,6 +36,14 @@ struct StateStepper {
   let graph: StateGraph
   /// The state that was read last.
   private(set) var state: MigrationState
+  /// Whether the device said where it is when it was asked last.
+  private(set) var isKnown = true
+
+  /// Where the device is; nil where it did not say.
+  var knownState: MigrationState? { isKnown ? state : nil }
+
+  /// The same, as the end of a message.
+  var place: String { isKnown ? "it is in \(state) now" : "it does not say where it is, and was in \(state) before" }
   /// The data session of the present state. Dropping it closes its descriptor.
   private(set) var data: (any MigrationData)?
 
@@ -62,6 +70,7 @@ struct StateStepper {
       now = nil
       if failure == nil { failure = error }
     }
+    isKnown = now != nil
     if let now { state = now }
     if !state.hasDataDescriptor { data = nil }
     if failure == nil, now != next {
@@ -74,7 +83,9 @@ struct StateStepper {
   mutating func reset(_ console: Console) -> Bool {
     do throws(DeviceError) {
       try device.reset()
+      isKnown = false
       state = try device.migrationState()
+      isKnown = true
     } catch {
       console.note("\(device.name): \(error)")
       return false

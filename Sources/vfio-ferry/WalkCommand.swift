@@ -58,22 +58,23 @@ struct WalkCommand: FerryCommand {
     }
     let failed = steps.first { $0.error != nil }
     var wasReset = false
-    if stepper.state != .running || failed != nil {
+    if stepper.knownState != .running || failed != nil {
       wasReset = goBack(&stepper, after: failed, report, console)
     }
     if format.wantsJSON {
       console.json(
         .object([
-          "name": .string("\(device.name)"), "steps": .array(steps.map(\.json)), "state": .string(stepper.state.name),
+          "name": .string("\(device.name)"), "steps": .array(steps.map(\.json)),
+          "state": JSON(stepper.knownState?.name),
           "reset": .bool(wasReset),
         ]), format)
     }
     if let signal = SignalDesk.end {
-      throw CommandFailure.failed("signal \(signal) came; \(device.name) is in \(stepper.state) now")
+      throw CommandFailure.failed("\(device.name): signal \(signal) came; \(stepper.place)")
     }
     if let failed {
       throw CommandFailure.failed(
-        "\(device.name): \(failed.error.map { "\($0)" } ?? ""); it is in \(stepper.state) now")
+        "\(device.name): \(failed.error.map { "\($0)" } ?? ""); \(stepper.place)")
     }
   }
 
@@ -106,7 +107,8 @@ struct WalkCommand: FerryCommand {
     var ladder = RecoveryLadder(graph: stepper.graph, resetAllowed: resetOnError || stepper.state == .resuming)
     if let failed { ladder.noteFailure(of: failed.asked, recovering: false) }
     while true {
-      switch ladder.next(from: stepper.state, to: .running) {
+      // A device that does not say where it is may be anywhere: nothing but a reset is safe.
+      switch ladder.next(from: stepper.knownState ?? .error, to: .running) {
       case .arrived, .report: return false
       case .request(let next):
         let step = stepper.step(to: next)
