@@ -111,12 +111,12 @@ int vsyn_content_rewrite_next(struct vsyn_content *content)
 	return page ? 0 : -ENOMEM;
 }
 
-u64 vsyn_page_hash(u64 index, const __le64 *words)
+u64 vsyn_hash(u64 key, const __le64 *words, unsigned int count)
 {
-	u64 a = vsyn_mix(index + 1);
+	u64 a = vsyn_mix(key + 1);
 	unsigned int k;
 
-	for (k = 0; k < VSYN_PAGE_WORDS; k++) {
+	for (k = 0; k < count; k++) {
 		a = (a ^ le64_to_cpu(words[k])) * 0x9e3779b97f4a7c15ULL;
 		a ^= a >> 32;
 	}
@@ -133,7 +133,7 @@ u64 vsyn_content_digest(struct vsyn_content *content)
 		return 0;
 	for (i = 0; i < content->pages; i++) {
 		vsyn_content_read(content, i, words);
-		sum += vsyn_page_hash(i, words);
+		sum += vsyn_hash(i, words, VSYN_PAGE_WORDS);
 		cond_resched();
 	}
 	free_page((unsigned long)words);

@@ -434,6 +434,8 @@ static void vsyn_device_release(struct vfio_device *vdev)
 
 	vsyn_content_free(&vsyn->content);
 	vsyn_traffic_free(vsyn);
+	if (vsyn->function)
+		put_device(&vsyn->function->dev);
 }
 
 /* The first descriptor: with vfio-pci this resets the function. */

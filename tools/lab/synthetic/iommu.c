@@ -93,6 +93,11 @@ static size_t vsyn_unmap_pages(struct iommu_domain *domain, unsigned long iova, 
 		}
 		xas_store(&xas, NULL);
 		unmapped += VSYN_PAGE_SIZE;
+		if (unmapped % SZ_16M)
+			continue;
+		xas_pause(&xas);
+		xas_unlock(&xas);
+		xas_lock(&xas);
 	}
 	xas_unlock(&xas);
 	return unmapped;

@@ -19,6 +19,22 @@ static int vsyn_match(struct device *dev, const struct device_driver *driver)
 	return 1;
 }
 
+static void vsyn_enter(struct vsyn_device *vsyn)
+{
+	down_write(&vsyn_registry);
+	list_add_tail(&vsyn->registered, &vsyn_devices);
+	vsyn->function->device = vsyn;
+	up_write(&vsyn_registry);
+}
+
+static void vsyn_leave(struct vsyn_device *vsyn)
+{
+	down_write(&vsyn_registry);
+	vsyn->function->device = NULL;
+	list_del(&vsyn->registered);
+	up_write(&vsyn_registry);
+}
+
 static int vsyn_probe(struct device *dev)
 {
 	struct vsyn_function *function = to_vsyn_function(dev);
@@ -30,6 +46,8 @@ static int vsyn_probe(struct device *dev)
 	vsyn = vfio_alloc_device(vsyn_device, vdev, dev, own ? &vsyn_own_ops : &vsyn_emulated_ops);
 	if (IS_ERR(vsyn))
 		return PTR_ERR(vsyn);
+	/* Kept until the last descriptor of it is gone, which may be a data descriptor. */
+	get_device(dev);
 	vsyn->function = function;
 	vsyn->settings = settings;
 	vsyn->name = dev_name(dev);
@@ -50,19 +68,17 @@ static int vsyn_probe(struct device *dev)
 	ret = vsyn_referee_add(vsyn);
 	if (ret)
 		goto put;
+	/* Before somebody can open it and attach it to a page table. */
+	vsyn_enter(vsyn);
 	ret = own ? vfio_register_group_dev(&vsyn->vdev) :
 		    vfio_register_emulated_iommu_dev(&vsyn->vdev);
 	if (ret)
-		goto remove;
-
-	down_write(&vsyn_registry);
-	list_add_tail(&vsyn->registered, &vsyn_devices);
-	function->device = vsyn;
-	up_write(&vsyn_registry);
+		goto leave;
 	vsyn_config_set_device(function->config, vsyn);
 	return 0;
 
-remove:
+leave:
+	vsyn_leave(vsyn);
 	vsyn_referee_remove(vsyn);
 put:
 	vfio_put_device(&vsyn->vdev);
@@ -80,10 +96,7 @@ static void vsyn_remove(struct device *dev)
 	vfio_unregister_group_dev(&vsyn->vdev);
 
 	vsyn_config_set_device(function->config, NULL);
-	down_write(&vsyn_registry);
-	function->device = NULL;
-	list_del(&vsyn->registered);
-	up_write(&vsyn_registry);
+	vsyn_leave(vsyn);
 	vsyn_referee_remove(vsyn);
 	vfio_put_device(&vsyn->vdev);
 }

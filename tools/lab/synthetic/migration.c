@@ -213,8 +213,11 @@ static struct file *vsyn_set(struct vfio_device *vdev, enum vfio_device_mig_stat
 
 	mutex_lock(&vsyn->state_mutex);
 	start = vsyn->state;
-	/* The uAPI: nobody can ask for ERROR, not even where it is. */
-	if (new_state == VFIO_DEVICE_STATE_ERROR) {
+	/*
+	 * The uAPI: nobody can ask for ERROR, not even where it is, and only a reset leads
+	 * out of it. The kernel's table would say so too, but warns when it is asked.
+	 */
+	if (new_state == VFIO_DEVICE_STATE_ERROR || start == VFIO_DEVICE_STATE_ERROR) {
 		vsyn_count(vsyn, VSYN_ARCS_REFUSED);
 		file = ERR_PTR(-EINVAL);
 	}

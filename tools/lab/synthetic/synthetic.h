@@ -324,7 +324,7 @@ static inline bool vsyn_state_saves(enum vfio_device_mig_state state)
 	return vsyn_state_is_pre_copy(state) || state == VFIO_DEVICE_STATE_STOP_COPY;
 }
 
-/* image.c */
+/* session.c, save.c, load.c */
 struct vsyn_session;
 struct vsyn_session *vsyn_session_open(struct vsyn_device *vsyn, bool saving);
 struct file *vsyn_session_file(struct vsyn_session *session);
@@ -342,7 +342,7 @@ void vsyn_content_read(struct vsyn_content *content, u64 index, __le64 *words);
 int vsyn_content_write(struct vsyn_content *content, u64 index, const __le64 *words);
 int vsyn_content_rewrite_next(struct vsyn_content *content);
 u64 vsyn_content_digest(struct vsyn_content *content);
-u64 vsyn_page_hash(u64 index, const __le64 *words);
+u64 vsyn_hash(u64 key, const __le64 *words, unsigned int count);
 
 /* The finalizer of SplitMix64: what all synthetic content is made with. */
 static inline u64 vsyn_mix(u64 z)
