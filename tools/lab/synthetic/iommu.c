@@ -95,7 +95,8 @@ static size_t vsyn_unmap_pages(struct iommu_domain *domain, unsigned long iova, 
 		unmapped += VSYN_PAGE_SIZE;
 		if (unmapped % SZ_16M)
 			continue;
-		xas_pause(&xas);
+		/* Not xas_pause(): the node may be gone with its last entry. */
+		xas_set(&xas, first + (unmapped >> VSYN_PAGE_SHIFT));
 		xas_unlock(&xas);
 		xas_lock(&xas);
 	}
