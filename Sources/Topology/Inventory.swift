@@ -60,9 +60,12 @@ public struct Inventory: Sendable {
   }
 
   private func record(_ folder: String) -> DeviceRecord? {
-    guard let name = DeviceName(Files.lastComponent(folder)) else { return nil }
-    let driver = Files.link("\(folder)/driver").map(Files.lastComponent)
     let vfio = Files.names(in: "\(folder)/vfio-dev").first
+    // What is neither PCI nor mdev has a name of its own bus, such as "nic": its node names it.
+    guard
+      let name = DeviceName(Files.lastComponent(folder)) ?? vfio.flatMap({ DeviceName("/dev/vfio/devices/\($0)") })
+    else { return nil }
+    let driver = Files.link("\(folder)/driver").map(Files.lastComponent)
     let node = vfio.map { "\(root.dev)/vfio/devices/\($0)" }
     let hasNode = node.map(Files.exists) ?? false
     let group = Files.link("\(folder)/iommu_group").flatMap { Int(Files.lastComponent($0)) }

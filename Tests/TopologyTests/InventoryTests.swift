@@ -102,6 +102,22 @@ struct InventoryTests {
     #expect(throws: Inventory.Problem.noDevice(.pci("0000:09:00.0"))) { try inventory.device(.pci("0000:09:00.0")) }
   }
 
+  @Test("a device of another bus, whose name is neither an address nor a UUID, goes by its node")
+  func otherBus() throws {
+    let system = try FakeSystem()
+    let home = "sys/devices/vfio-synthetic/nic"
+    try system.write("\(home)/vfio-dev/vfio7/dev", "511:7")
+    try system.link("\(home)/vfio-dev/vfio7/device", to: home)
+    try system.link("sys/class/vfio-dev/vfio7", to: "\(home)/vfio-dev/vfio7")
+    try system.write("dev/vfio/devices/vfio7", "")
+    try system.write("sys/kernel/debug/vfio/nic/migration/state", "STOP")
+    let inventory = Inventory(root: system.root)
+    let device = try #require(inventory.devices().first)
+    #expect(device.name == .node("/dev/vfio/devices/vfio7"))
+    #expect(device.debugState == .stop)
+    #expect(try inventory.device(device.name).sysfs == device.sysfs)
+  }
+
   @Test("before Linux 6.1 sysfs has no vfio-dev, and the driver's name tells")
   func oldKernel() throws {
     let system = try FakeSystem()
