@@ -274,7 +274,9 @@ static __poll_t vsyn_session_poll(struct file *file, struct poll_table_struct *t
 	mutex_lock(&session->lock);
 	if (session->ended)
 		events = EPOLLIN | EPOLLRDNORM | EPOLLRDHUP;
-	else if (session->final || session->asked)
+	else if (session->final ||
+		 (session->asked && (session->todo_pages || !session->has_header ||
+				     !vsyn_nothing_staged(session))))
 		events = EPOLLIN | EPOLLRDNORM;
 	mutex_unlock(&session->lock);
 	return events;
