@@ -58,8 +58,9 @@ let package = Package(
         argumentParser,
       ],
       swiftSettings: settings),
-    // A stand-in for a VMM, for the lab: it shares no code with the layers above.
+    // Stand-ins for a VMM, for the lab: they share no code with the layers above.
     .executableTarget(name: "device-holder", dependencies: ["CVFIO"], path: "Tests/device-holder"),
+    .executableTarget(name: "guest-memory", dependencies: ["CVFIO"], path: "Tests/guest-memory"),
     // tools/bench runs these; the C side is what the figures are held against.
     .target(name: "CBaseline", path: "Tests/CBaseline", publicHeadersPath: "."),
     .executableTarget(
@@ -71,6 +72,8 @@ let package = Package(
     tests("TopologyTests", ["Migration", "Topology"]),
     tests("CommandTests", ["vfio-ferry", "Migration", "Topology", argumentParser]),
     // Runs in the lab only; see tools/test.
-    tests("LabTests", ["vfio-ferry", "device-holder", "LinuxIO", "Migration", "Topology", "VFIO", argumentParser]),
+    tests(
+      "LabTests",
+      ["vfio-ferry", "device-holder", "guest-memory", "LinuxIO", "Migration", "Topology", "VFIO", argumentParser]),
   ]
 )

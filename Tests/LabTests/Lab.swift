@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 import Foundation
+import LinuxIO
 import Migration
 import Testing
 import Topology
@@ -17,6 +18,9 @@ enum Lab {
   static let isHere = environment["VFIO_FERRY_LAB"] == "1"
   static let mtty = (environment["VFIO_FERRY_LAB_MTTY"] ?? "").split(separator: " ").map(String.init)
   static let nvme = environment["VFIO_FERRY_LAB_NVME"]
+  /// The module of the synthetic devices, which is loaded when the lab has it.
+  static let syntheticModule = environment["VFIO_FERRY_LAB_SYNTHETIC"]
+  static let synthetic = syntheticModule != nil
 
   /// Where the programs under test were built: next to this test bundle.
   static let products = URL(fileURLWithPath: "/proc/self/exe").resolvingSymlinksInPath().deletingLastPathComponent()
@@ -34,6 +38,42 @@ enum Lab {
   static func debugState(_ name: String) throws -> String {
     let path = "/sys/kernel/debug/vfio/\(name)/migration/state"
     return try String(contentsOfFile: path, encoding: .utf8).trimmingCharacters(in: .whitespacesAndNewlines)
+  }
+}
+
+extension Lab {
+  /// Something that was to become so did not, in a time in which it is sure to.
+  struct Overdue: Error, CustomStringConvertible {
+    let description: String
+  }
+
+  /// Waits for what the kernel tells in a file and nowhere else: there is no event, so it looks again and again.
+  static func wait(until what: String, _ holds: () throws -> Bool) throws {
+    let limit = ContinuousClock.now + .seconds(60)
+    while try !holds() {
+      guard ContinuousClock.now < limit else { throw Overdue(description: "a minute passed before \(what)") }
+      usleep(1000)
+    }
+  }
+
+  /// Waits until a thread of a process sleeps inside an ioctl and takes no signal: that is what a hung arc looks like.
+  /// - Parameter thread: the thread's name; any thread will do without one.
+  static func waitUntilHung(pid: Int32, thread: String? = nil) throws {
+    // An arc that only takes its time, or waits for a lock, looks the same for a moment.
+    var looks = 0
+    try wait(until: "process \(pid) hung in an ioctl") {
+      let isAsleep = Files.names(in: "/proc/\(pid)/task").contains { task in
+        let folder = "/proc/\(pid)/task/\(task)"
+        guard thread == nil || Files.text("\(folder)/comm") == thread,
+          let state = Files.text("\(folder)/stat")?.split(separator: ")").last?.first(where: { $0 != " " }),
+          let call = Files.text("\(folder)/syscall")?.split(separator: " ").first
+        else { return false }
+        // D, or I where the sleep does not count as load; 16 is ioctl(2).
+        return "DI".contains(state) && call == "16"
+      }
+      looks = isAsleep ? looks + 1 : 0
+      return looks == 20
+    }
   }
 }
 
@@ -69,74 +109,5 @@ extension Lab {
     let folder = FileManager.default.temporaryDirectory.appendingPathComponent("lab-\(UUID().uuidString)")
     try FileManager.default.createDirectory(at: folder, withIntermediateDirectories: true)
     return folder
-  }
-}
-
-/// A stand-in for a VMM: a program that is not vfio-ferry holds a device and obeys.
-final class DeviceHolder {
-  private let process = Process()
-  private let input = Pipe()
-  private let output = Pipe()
-  private var pending: [UInt8] = []
-
-  var pid: Int32 { process.processIdentifier }
-
-  init(_ device: String, group: Bool = false) throws {
-    process.executableURL = Lab.products.appendingPathComponent("device-holder")
-    process.arguments = (group ? ["--group"] : []) + [device]
-    process.standardInput = input
-    process.standardOutput = output
-    try process.run()
-    let first = readLine()
-    try #require(first == "ready", "device-holder said \(first)")
-  }
-
-  /// Sends a line and waits for the answer.
-  func ask(_ line: String) -> String {
-    input.fileHandleForWriting.write(Data((line + "\n").utf8))
-    return readLine()
-  }
-
-  private func readLine() -> String {
-    while true {
-      if let end = pending.firstIndex(of: 10) {
-        defer { pending.removeSubrange(...end) }
-        return String(decoding: pending[..<end], as: UTF8.self)
-      }
-      let data = output.fileHandleForReading.availableData
-      if data.isEmpty { return "(ended)" }
-      pending += data
-    }
-  }
-
-  func quit() {
-    _ = ask("quit")
-    process.waitUntilExit()
-  }
-
-  deinit { if process.isRunning { process.terminate() } }
-}
-
-extension DeviceHolder {
-  /// Leaves a mark in both ports of an mtty device: their scratch registers keep what is written.
-  static func mark(_ device: String, _ ports: [UInt8], group: Bool = false) throws {
-    let holder = try DeviceHolder(device, group: group)
-    holder.mark(ports)
-    holder.quit()
-  }
-
-  func mark(_ ports: [UInt8]) {
-    for (port, value) in ports.enumerated() { #expect(ask("poke \(port) 7 \(value)") == "ok") }
-  }
-
-  func marks() -> [UInt8] {
-    (0..<2).map { UInt8(ask("peek \($0) 7").dropFirst(2), radix: 16) ?? 0 }
-  }
-
-  /// The marks of a device that nobody holds.
-  static func marks(_ device: String, group: Bool = false) throws -> [UInt8] {
-    let holder = try DeviceHolder(device, group: group)
-    defer { holder.quit() }
-    return holder.marks()
   }
 }

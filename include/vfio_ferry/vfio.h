@@ -24,6 +24,7 @@ enum {
   VF_VFIO_DEVICE_GET_INFO = _IO(';', 100 + 7),        /* struct vf_vfio_device_info */
   VF_VFIO_DEVICE_GET_REGION_INFO = _IO(';', 100 + 8), /* struct vf_vfio_region_info */
   VF_VFIO_DEVICE_GET_IRQ_INFO = _IO(';', 100 + 9),    /* struct vf_vfio_irq_info */
+  VF_VFIO_DEVICE_SET_IRQS = _IO(';', 100 + 10),       /* struct vf_vfio_irq_set and its data */
   VF_VFIO_DEVICE_RESET = _IO(';', 100 + 11),          /* no argument */
   VF_VFIO_DEVICE_FEATURE = _IO(';', 100 + 17),        /* struct vf_vfio_device_feature and a payload */
 };
@@ -47,6 +48,7 @@ VF_ASSERT_NUMBER(VF_VFIO_GROUP_GET_DEVICE_FD, 0x3b6a);
 VF_ASSERT_NUMBER(VF_VFIO_DEVICE_GET_INFO, 0x3b6b);
 VF_ASSERT_NUMBER(VF_VFIO_DEVICE_GET_REGION_INFO, 0x3b6c);
 VF_ASSERT_NUMBER(VF_VFIO_DEVICE_GET_IRQ_INFO, 0x3b6d);
+VF_ASSERT_NUMBER(VF_VFIO_DEVICE_SET_IRQS, 0x3b6e);
 VF_ASSERT_NUMBER(VF_VFIO_DEVICE_RESET, 0x3b6f);
 VF_ASSERT_NUMBER(VF_VFIO_DEVICE_FEATURE, 0x3b75);
 VF_ASSERT_NUMBER(VF_VFIO_DEVICE_BIND_IOMMUFD, 0x3b76);
@@ -151,6 +153,29 @@ VF_ASSERT_FIELD(vf_vfio_irq_info, argsz, 0);
 VF_ASSERT_FIELD(vf_vfio_irq_info, flags, 4);
 VF_ASSERT_FIELD(vf_vfio_irq_info, index, 8);
 VF_ASSERT_FIELD(vf_vfio_irq_info, count, 12);
+
+/* Says where some interrupts of an index are to be signalled, or raises or masks them; the data follow. */
+struct vf_vfio_irq_set {
+  uint32_t argsz;
+  uint32_t flags; /* one kind of data and one action */
+  uint32_t index;
+  uint32_t start;
+  uint32_t count;
+};
+enum {
+  VF_VFIO_IRQ_SET_DATA_NONE = 1 << 0,
+  VF_VFIO_IRQ_SET_DATA_BOOL = 1 << 1,
+  VF_VFIO_IRQ_SET_DATA_EVENTFD = 1 << 2, /* an int each, -1 for none */
+  VF_VFIO_IRQ_SET_ACTION_MASK = 1 << 3,
+  VF_VFIO_IRQ_SET_ACTION_UNMASK = 1 << 4,
+  VF_VFIO_IRQ_SET_ACTION_TRIGGER = 1 << 5,
+};
+VF_ASSERT_SIZE(vf_vfio_irq_set, 20);
+VF_ASSERT_FIELD(vf_vfio_irq_set, argsz, 0);
+VF_ASSERT_FIELD(vf_vfio_irq_set, flags, 4);
+VF_ASSERT_FIELD(vf_vfio_irq_set, index, 8);
+VF_ASSERT_FIELD(vf_vfio_irq_set, start, 12);
+VF_ASSERT_FIELD(vf_vfio_irq_set, count, 16);
 
 /*
  * Ties a device to an iommufd and thereby opens it: a PCI device is reset here. Newer kernels have a token
@@ -328,9 +353,13 @@ VF_ASSERT_FIELD(vf_vfio_device_feature_dma_buf, flags, 8);
 VF_ASSERT_FIELD(vf_vfio_device_feature_dma_buf, nr_ranges, 12);
 
 /*
- * Whole feature requests, head and payload in one. The kernel has no name for these; features without a
+ * Whole requests, head and payload in one. The kernel has no name for these; features without a
  * payload (DMA_LOGGING_STOP, MIG_PRECOPY_INFOv2) are a bare head.
  */
+struct vf_request_irq_eventfd { /* of one interrupt */
+  struct vf_vfio_irq_set header;
+  int32_t eventfd;
+};
 struct vf_request_migration {
   struct vf_vfio_device_feature header;
   struct vf_vfio_device_feature_migration body;
@@ -356,6 +385,8 @@ struct vf_request_dma_buf { /* of one range */
   struct vf_vfio_device_feature_dma_buf body;
   struct vf_vfio_region_dma_range range;
 };
+VF_ASSERT_SIZE(vf_request_irq_eventfd, 24);
+VF_ASSERT_FIELD(vf_request_irq_eventfd, eventfd, sizeof(struct vf_vfio_irq_set));
 VF_ASSERT_SIZE(vf_request_migration, 16);
 VF_ASSERT_FIELD(vf_request_migration, body, sizeof(struct vf_vfio_device_feature));
 VF_ASSERT_SIZE(vf_request_mig_state, 16);
