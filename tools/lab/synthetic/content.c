@@ -126,7 +126,7 @@ u64 vsyn_hash(u64 key, const __le64 *words, unsigned int count)
 /* Of the memory as it is; while it is being rewritten no moment's digest in particular. */
 u64 vsyn_content_digest(struct vsyn_content *content)
 {
-	__le64 *words = (u64 *)__get_free_page(GFP_KERNEL);
+	__le64 *words = (__le64 *)__get_free_page(GFP_KERNEL);
 	u64 i, sum = 0;
 
 	if (!words)

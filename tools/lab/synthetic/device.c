@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 /* The VFIO device as a VMM sees it: regions, configuration space, interrupt, reset. */
 #include <linux/eventfd.h>
-#include <linux/mm.h>
 #include <linux/pci_regs.h>
 #include <linux/slab.h>
 #include <linux/uaccess.h>
@@ -79,9 +78,7 @@ static void vsyn_bar_write(struct vsyn_device *vsyn, unsigned int offset, const 
 	case VSYN_BAR_CONTROL:
 		control = cpu_to_le32(vsyn->control);
 		memcpy(&control, bytes, min(size, sizeof(control)));
-		vsyn->control = le32_to_cpu(control) &
-				(VSYN_ACTIVE_PEERS | VSYN_ACTIVE_DMA | VSYN_ACTIVE_STATE |
-				 VSYN_ACTIVE_INTERRUPTS);
+		WRITE_ONCE(vsyn->control, le32_to_cpu(control) & VSYN_ACTIVE_ALL);
 		break;
 	case VSYN_BAR_SCRATCH ... VSYN_BAR_SCRATCH + VSYN_SCRATCH_BYTES - 1:
 		memcpy(vsyn->scratch + offset - VSYN_BAR_SCRATCH, bytes, size);
@@ -171,7 +168,7 @@ static void vsyn_config_reset(struct vsyn_device *vsyn)
 void vsyn_device_reset_registers(struct vsyn_device *vsyn)
 {
 	spin_lock(&vsyn->rx_lock);
-	vsyn->control = vsyn_get(vsyn->settings, after_reset);
+	WRITE_ONCE(vsyn->control, vsyn_get(vsyn->settings, after_reset));
 	memset(vsyn->scratch, 0, sizeof(vsyn->scratch));
 	memset(vsyn->links, 0, sizeof(vsyn->links));
 	spin_unlock(&vsyn->rx_lock);
@@ -421,8 +418,6 @@ static int vsyn_device_init(struct vfio_device *vdev)
 	init_waitqueue_head(&vsyn->flow_wait);
 	spin_lock_init(&vsyn->rx_lock);
 	mutex_init(&vsyn->config_mutex);
-	mutex_init(&vsyn->pins.lock);
-	xa_init(&vsyn->pins.pages);
 	mutex_init(&vsyn->domain_lock);
 	vsyn_log_init(&vsyn->log);
 	return 0;
@@ -463,9 +458,9 @@ static void vsyn_close(struct vfio_device *vdev)
 		vsyn_reset(vsyn);
 }
 
+/* The core wants it of who reaches memory. Nothing stays pinned here between two writes. */
 static void vsyn_dma_unmap(struct vfio_device *vdev, u64 iova, u64 length)
 {
-	vsyn_pins_drop(to_vsyn(vdev), iova, length);
 }
 
 #ifdef VSYN_HAS_GET_REGION_INFO

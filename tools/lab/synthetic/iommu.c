@@ -120,12 +120,37 @@ static void vsyn_domain_free(struct iommu_domain *domain)
 
 	xa_destroy(&table->pages);
 	kfree(table);
+	module_put(THIS_MODULE);
+}
+
+/* The referee starts from zero; what is dirty stays so. */
+static void vsyn_forgive(struct vsyn_domain *table)
+{
+	XA_STATE(xas, &table->pages, 0);
+	unsigned int count = 0;
+	void *entry;
+
+	xas_lock(&xas);
+	xas_for_each_marked(&xas, entry, ULONG_MAX, VSYN_OWED) {
+		xas_clear_mark(&xas, VSYN_OWED);
+		atomic64_dec(&table->owed);
+		if (++count % SZ_4K)
+			continue;
+		xas_pause(&xas);
+		xas_unlock(&xas);
+		cond_resched();
+		xas_lock(&xas);
+	}
+	xas_unlock(&xas);
+	atomic64_set(&table->lost, 0);
 }
 
 static int vsyn_set_dirty_tracking(struct iommu_domain *domain, bool enable)
 {
 	struct vsyn_domain *table = to_vsyn_domain(domain);
 
+	if (enable && !table->tracking)
+		vsyn_forgive(table);
 	xa_lock(&table->pages);
 	table->tracking = enable;
 	xa_unlock(&table->pages);
@@ -212,18 +237,34 @@ int vsyn_iommu_write(struct vsyn_device *vsyn, u64 iova, const __le64 *words, bo
 	return ret;
 }
 
-/* Pages that no reading has reported yet: in the table that is attached, or was last. */
-u64 vsyn_iommu_unreported(struct vsyn_device *vsyn)
+/* Fetches what unmappings have lost into the device's counter. */
+static void vsyn_collect_lost(struct vsyn_device *vsyn)
+{
+	lockdep_assert_held(&vsyn->domain_lock);
+	if (vsyn->domain)
+		atomic64_add(atomic64_xchg(&vsyn->domain->lost, 0),
+			     &vsyn->counters[VSYN_UNMAPPED_UNREPORTED]);
+}
+
+/* Brings the device's counters up to date; returns how many pages no reading has reported yet. */
+u64 vsyn_iommu_collect(struct vsyn_device *vsyn)
 {
 	u64 owed;
 
 	mutex_lock(&vsyn->domain_lock);
-	owed = vsyn->domain ? atomic64_read(&vsyn->domain->owed) : vsyn->unreported;
-	if (vsyn->domain)
-		atomic64_add(atomic64_xchg(&vsyn->domain->lost, 0),
-			     &vsyn->counters[VSYN_UNMAPPED_UNREPORTED]);
+	vsyn_collect_lost(vsyn);
+	owed = vsyn->unreported + (vsyn->domain ? atomic64_read(&vsyn->domain->owed) : 0);
 	mutex_unlock(&vsyn->domain_lock);
 	return owed;
+}
+
+void vsyn_iommu_forgive(struct vsyn_device *vsyn)
+{
+	mutex_lock(&vsyn->domain_lock);
+	if (vsyn->domain)
+		vsyn_forgive(vsyn->domain);
+	vsyn->unreported = 0;
+	mutex_unlock(&vsyn->domain_lock);
 }
 
 static int vsyn_attach(VSYN_ATTACH_ARGUMENTS)
@@ -235,11 +276,9 @@ static int vsyn_attach(VSYN_ATTACH_ARGUMENTS)
 	vsyn = function->device;
 	if (vsyn) {
 		mutex_lock(&vsyn->domain_lock);
-		if (vsyn->domain) {
-			vsyn->unreported = atomic64_read(&vsyn->domain->owed);
-			atomic64_add(atomic64_xchg(&vsyn->domain->lost, 0),
-				     &vsyn->counters[VSYN_UNMAPPED_UNREPORTED]);
-		}
+		vsyn_collect_lost(vsyn);
+		if (vsyn->domain)
+			vsyn->unreported += atomic64_read(&vsyn->domain->owed);
 		vsyn->domain = domain->type == IOMMU_DOMAIN_BLOCKED ? NULL : to_vsyn_domain(domain);
 		mutex_unlock(&vsyn->domain_lock);
 	}
@@ -271,9 +310,14 @@ static struct iommu_domain *vsyn_domain_alloc_flags(struct device *dev, u32 flag
 
 	if ((flags & ~IOMMU_HWPT_ALLOC_DIRTY_TRACKING) || user_data)
 		return ERR_PTR(-EOPNOTSUPP);
+	/* A page table of iommufd's may outlive the device that it was made for, and so this module. */
+	if (!try_module_get(THIS_MODULE))
+		return ERR_PTR(-ENODEV);
 	table = kzalloc(sizeof(*table), GFP_KERNEL_ACCOUNT);
-	if (!table)
+	if (!table) {
+		module_put(THIS_MODULE);
 		return ERR_PTR(-ENOMEM);
+	}
 	xa_init(&table->pages);
 	table->domain.type = IOMMU_DOMAIN_UNMANAGED;
 	table->domain.ops = &vsyn_paging_ops;
@@ -457,9 +501,13 @@ int vsyn_iommu_write(struct vsyn_device *vsyn, u64 iova, const __le64 *words, bo
 	return -EOPNOTSUPP;
 }
 
-u64 vsyn_iommu_unreported(struct vsyn_device *vsyn)
+u64 vsyn_iommu_collect(struct vsyn_device *vsyn)
 {
 	return 0;
+}
+
+void vsyn_iommu_forgive(struct vsyn_device *vsyn)
+{
 }
 
 int vsyn_iommu_register(void)

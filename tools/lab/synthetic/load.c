@@ -37,7 +37,7 @@ static int vsyn_load_record(struct vsyn_session *session)
 		memcpy(&session->header, record + 1, sizeof(session->header));
 		session->has_header = true;
 		return 0;
-	case VSYN_RECORD_PAGES_OF:
+	case VSYN_RECORD_PAGES:
 		return vsyn_load_pages(session, le64_to_cpu(record->index), length);
 	case VSYN_RECORD_END:
 		/* Its registers stay where they are until RESUMING is left. */
@@ -124,7 +124,7 @@ static void vsyn_load_registers(struct vsyn_session *session)
 	mutex_unlock(&vsyn->flow_mutex);
 
 	spin_lock(&vsyn->rx_lock);
-	vsyn->control = le32_to_cpu(end->control);
+	WRITE_ONCE(vsyn->control, le32_to_cpu(end->control) & VSYN_ACTIVE_ALL);
 	memcpy(vsyn->scratch, end->scratch, sizeof(vsyn->scratch));
 	for (i = 0; i < VSYN_IDS; i++) {
 		vsyn->links[i].known = le64_to_cpu(end->links[i].known);

@@ -3,7 +3,8 @@
 #include <linux/bitmap.h>
 #include <linux/interval_tree.h>
 #include <linux/iova_bitmap.h>
-#include <linux/math64.h>
+#include <linux/overflow.h>
+#include <linux/sched/signal.h>
 #include <linux/slab.h>
 
 #include "synthetic.h"
@@ -70,37 +71,49 @@ void vsyn_log_record(struct vsyn_device *vsyn, u64 iova, bool hide)
 	mutex_unlock(&log->lock);
 }
 
+/* Sets the bits of the log's pages from first to last, all of them in one of its ranges. */
+static int vsyn_log_set_run(struct vsyn_log *log, u64 first, u64 last)
+{
+	u64 page = first >> log->page_shift, end = (last >> log->page_shift) + 1;
+	unsigned int i;
+
+	for (i = 0; i < log->nr_ranges; i++)
+		if (first - log->ranges[i].start < log->ranges[i].length &&
+		    last - log->ranges[i].start < log->ranges[i].length)
+			break;
+	if (i == log->nr_ranges)
+		return -ERANGE;
+	while (page < end) {
+		u64 pages = min(end - page, VSYN_CHUNK_PAGES - page % VSYN_CHUNK_PAGES);
+		struct vsyn_chunk *chunk = vsyn_log_chunk(log, page);
+
+		if (!chunk)
+			return -ENOMEM;
+		bitmap_set(chunk->dirty, page % VSYN_CHUNK_PAGES, pages);
+		page += pages;
+		cond_resched();
+	}
+	return 0;
+}
+
 /* A test's hand: count runs of length bytes, stride bytes apart. */
 int vsyn_log_set(struct vsyn_device *vsyn, u64 iova, u64 length, u64 stride, u64 count)
 {
 	struct vsyn_log *log = &vsyn->log;
+	u64 i, span, end;
 	int ret = 0;
-	u64 i, at;
 
-	if (!length || !count || (count > 1 && !stride))
+	if (!length || !count || (count > 1 && !stride) ||
+	    check_mul_overflow(stride, count - 1, &span) ||
+	    check_add_overflow(iova, span, &end) || check_add_overflow(end, length - 1, &end))
 		return -EINVAL;
 	mutex_lock(&log->lock);
 	if (!log->running)
 		ret = -ENODEV;
-	for (i = 0; !ret && i < count; i++) {
-		u64 first = iova + i * stride;
-		u64 page_size = 1ULL << log->page_shift;
-
-		for (at = ALIGN_DOWN(first, page_size); !ret && at < first + length; at += page_size) {
-			u64 page = at >> log->page_shift;
-			struct vsyn_chunk *chunk = NULL;
-
-			if (!vsyn_log_covers(log, at)) {
-				ret = -ERANGE;
-				break;
-			}
-			chunk = vsyn_log_chunk(log, page);
-			if (chunk)
-				__set_bit(page % VSYN_CHUNK_PAGES, chunk->dirty);
-			else
-				ret = -ENOMEM;
-		}
-		cond_resched();
+	for (i = 0; !ret && i < count; i++, iova += stride) {
+		ret = vsyn_log_set_run(log, iova, iova + length - 1);
+		if (!ret && fatal_signal_pending(current))
+			ret = -EINTR;
 	}
 	mutex_unlock(&log->lock);
 	return ret;
@@ -125,8 +138,10 @@ static void vsyn_log_free(struct vsyn_log *log)
 	unsigned long index;
 
 	lockdep_assert_held(&log->lock);
-	xa_for_each(&log->chunks, index, chunk)
+	xa_for_each(&log->chunks, index, chunk) {
 		kvfree(chunk);
+		cond_resched();
+	}
 	xa_destroy(&log->chunks);
 	kvfree(log->ranges);
 	log->ranges = NULL;
@@ -175,7 +190,8 @@ static int vsyn_log_start(struct vfio_device *vdev, struct rb_root_cached *range
 		vfio_combine_iova_ranges(ranges, count, most);
 		count = most;
 	}
-	size = max(*page_size, vsyn_get(settings, log_page_size));
+	/* As mlx5 does; the largest is the one that "log_page_size" may be, too. */
+	size = clamp_t(u64, *page_size, vsyn_get(settings, log_page_size), SZ_1G);
 
 	mutex_lock(&log->lock);
 	if (log->running) {
@@ -220,7 +236,23 @@ void vsyn_log_end(struct vsyn_device *vsyn)
 	mutex_unlock(&vsyn->log.lock);
 }
 
-/* Reports a run of dirty pages as far as it lies in [iova, last], and forgets those that lie in it whole. */
+/* The referee starts from zero; what is dirty stays so. */
+void vsyn_log_forgive(struct vsyn_device *vsyn)
+{
+	struct vsyn_log *log = &vsyn->log;
+	struct vsyn_chunk *chunk;
+	unsigned long index;
+
+	mutex_lock(&log->lock);
+	xa_for_each(&log->chunks, index, chunk) {
+		bitmap_zero(chunk->owed, VSYN_CHUNK_PAGES);
+		cond_resched();
+	}
+	log->owed = 0;
+	mutex_unlock(&log->lock);
+}
+
+/* Reports a run of dirty pages as far as it lies in [iova, last], and forgets those that are told whole. */
 static void vsyn_log_report_run(struct vsyn_log *log, struct vsyn_chunk *chunk, u64 base,
 				unsigned long first, unsigned long end, u64 iova, u64 last,
 				struct iova_bitmap *bitmap)
@@ -232,8 +264,11 @@ static void vsyn_log_report_run(struct vsyn_log *log, struct vsyn_chunk *chunk, 
 	iova_bitmap_set(bitmap, run_start, run_last - run_start + 1);
 	for (bit = first; bit < end; bit++) {
 		u64 start = (base + bit) << log->page_shift;
+		u64 page_last = start + (1ULL << log->page_shift) - 1;
 
-		if (start < iova || start + (1ULL << log->page_shift) - 1 > last)
+		/* What of the page can still be asked for is still to be told. */
+		if ((start < iova && vsyn_log_covers(log, iova - 1)) ||
+		    (page_last > last && vsyn_log_covers(log, last + 1)))
 			continue;
 		__clear_bit(bit, chunk->dirty);
 		if (__test_and_clear_bit(bit, chunk->owed))
@@ -274,6 +309,7 @@ static int vsyn_log_report(struct vfio_device *vdev, unsigned long iova, unsigne
 			first = find_next_zero_bit(chunk->dirty, end, run);
 			vsyn_log_report_run(log, chunk, base, run, first, iova, last, bitmap);
 		}
+		cond_resched();
 	}
 unlock:
 	mutex_unlock(&log->lock);

@@ -164,9 +164,7 @@ static int __init vsyn_init(void)
 	vsyn_root = root_device_register("vfio-synthetic");
 	if (IS_ERR(vsyn_root))
 		return PTR_ERR(vsyn_root);
-	ret = vsyn_referee_init();
-	if (ret)
-		goto root;
+	vsyn_referee_init();
 	ret = bus_register(&vsyn_bus);
 	if (ret)
 		goto referee;
@@ -189,7 +187,6 @@ bus:
 	bus_unregister(&vsyn_bus);
 referee:
 	vsyn_referee_exit();
-root:
 	root_device_unregister(vsyn_root);
 	return ret;
 }

@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
  * Migration states: the kernel's own table says which arcs a request takes, this walks
- * them. While an arc is on its way the device is as inconvenient as it may be: it starts
- * writes until the arc ends and from when it begins, and takes none meanwhile.
+ * them. While an arc is on its way the device is as inconvenient as it may be: what
+ * either state allows it to start it starts all the time, and what only one of them lets
+ * it take it takes not at all.
  */
 #include <linux/delay.h>
 #include <linux/file.h>
@@ -24,8 +25,11 @@ const char *const vsyn_state_names[VSYN_STATES] = {
 static void vsyn_set_state(struct vsyn_device *vsyn, enum vfio_device_mig_state state)
 {
 	lockdep_assert_held(&vsyn->state_mutex);
-	vsyn->state = state;
+	WRITE_ONCE(vsyn->state, state);
 	vsyn_traffic_settle(vsyn, state);
+	/* Whatever the device starts from now on is judged by this state alone. */
+	WRITE_ONCE(vsyn->arc_from, state);
+	WRITE_ONCE(vsyn->arc_to, state);
 }
 
 static void vsyn_end_session(struct vsyn_session **session)
@@ -45,13 +49,20 @@ void vsyn_end_sessions(struct vsyn_device *vsyn)
 
 static void vsyn_reset_now(struct vsyn_device *vsyn)
 {
+	bool was_running = vsyn->state == VFIO_DEVICE_STATE_RUNNING;
+
 	lockdep_assert_held(&vsyn->state_mutex);
 	vsyn_end_sessions(vsyn);
+	/* The device does nothing by itself between the parts. */
+	mutex_lock(&vsyn->flow_mutex);
 	vsyn_traffic_reset(vsyn);
 	vsyn_content_reset(&vsyn->content, vsyn->settings->state_seed);
 	vsyn_device_reset_registers(vsyn);
+	mutex_unlock(&vsyn->flow_mutex);
 	vsyn_count(vsyn, VSYN_RESETS);
 	vsyn_set_state(vsyn, VFIO_DEVICE_STATE_RUNNING);
+	if (!was_running)
+		vsyn_referee_entered(vsyn, VFIO_DEVICE_STATE_RUNNING);
 }
 
 /*
@@ -94,17 +105,21 @@ static void vsyn_hang(struct vsyn_device *vsyn)
 {
 	int releases = atomic_read(&vsyn->releases);
 
-	/* Uninterruptible, as in a driver that waits for its firmware, but no load and no hung task. */
+	/*
+	 * Uninterruptible, as in a driver that waits for its firmware, but by itself no hung
+	 * task. Who waits for this one's state_mutex is one, after the kernel's time-out.
+	 */
 	wait_event_idle(vsyn->hang_wait,
 			atomic_read(&vsyn->releases) != releases || READ_ONCE(vsyn->leaving));
 }
 
-/* What an arc does to the data descriptors. Fails only before it has changed anything. */
+/* What an arc does to the data descriptors. Where it fails they are as they were. */
 static struct file *vsyn_arc_data(struct vsyn_device *vsyn, enum vfio_device_mig_state from,
 				  enum vfio_device_mig_state to)
 {
 	bool saved = vsyn_state_saves(from), saves = vsyn_state_saves(to);
 	struct vsyn_session **opened = NULL;
+	struct file *file = NULL;
 	int ret;
 
 	if (from == VFIO_DEVICE_STATE_RESUMING) {
@@ -120,7 +135,7 @@ static struct file *vsyn_arc_data(struct vsyn_device *vsyn, enum vfio_device_mig
 	if (to == VFIO_DEVICE_STATE_RESUMING)
 		opened = &vsyn->resuming;
 	if (opened) {
-		struct vsyn_session *session = vsyn_session_open(vsyn, saves);
+		struct vsyn_session *session = vsyn_session_open(vsyn, saves, &file);
 
 		if (IS_ERR(session))
 			return ERR_CAST(session);
@@ -132,7 +147,7 @@ static struct file *vsyn_arc_data(struct vsyn_device *vsyn, enum vfio_device_mig
 			return ERR_PTR(-ENODEV);
 		vsyn_session_finish(vsyn->saving);
 	}
-	return opened ? vsyn_session_file(*opened) : NULL;
+	return file;
 }
 
 /* Where a failing arc leaves the device. */
@@ -156,7 +171,8 @@ static void vsyn_fail_arc(struct vsyn_device *vsyn, enum vsyn_leaves leaves,
 		left = start;
 	}
 	vsyn_set_state(vsyn, left);
-	vsyn_referee_entered(vsyn, left);
+	if (left != from)
+		vsyn_referee_entered(vsyn, left);
 }
 
 static struct file *vsyn_arc(struct vsyn_device *vsyn, enum vfio_device_mig_state start,
@@ -177,8 +193,12 @@ static struct file *vsyn_arc(struct vsyn_device *vsyn, enum vfio_device_mig_stat
 		fails = *rule;
 	mutex_unlock(&settings->lock);
 
+	WRITE_ONCE(vsyn->arc_to, to);
 	vsyn_traffic_allow(vsyn, from, to);
-	if (time)
+	/* A long wait must not look like a hung task. */
+	if (time > 10 * USEC_PER_MSEC)
+		schedule_timeout_idle(usecs_to_jiffies(time));
+	else if (time)
 		fsleep(time);
 	if (hangs)
 		vsyn_hang(vsyn);
@@ -187,6 +207,9 @@ static struct file *vsyn_arc(struct vsyn_device *vsyn, enum vfio_device_mig_stat
 		return ERR_PTR(-fails.error);
 	}
 
+	/* What is saved last must not change any more while it is gathered. */
+	if (to == VFIO_DEVICE_STATE_STOP_COPY)
+		vsyn_traffic_settle(vsyn, to);
 	file = vsyn_arc_data(vsyn, from, to);
 	if (IS_ERR(file)) {
 		vsyn_set_state(vsyn, from);

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 /* Taking apart what is written to a setting. */
 #include <linux/ctype.h>
+#include <linux/hex.h>
+#include <linux/overflow.h>
 #include <linux/slab.h>
 #include <linux/string.h>
 
@@ -8,13 +10,41 @@
 
 bool vsyn_take_u64(char **line, u64 *value)
 {
-	char *start = skip_spaces(*line), *end;
+	char *at = skip_spaces(*line);
+	u64 number = 0, unit = 1;
+	unsigned int base = 10;
 
-	if (!isdigit(*start))
+	if (!isdigit(*at))
 		return false;
-	*value = memparse(start, &end);
-	*line = end;
-	return true;
+	if (*at == '0' && tolower(at[1]) == 'x') {
+		base = 16;
+		at += 2;
+		if (!isxdigit(*at))
+			return false;
+	} else if (*at == '0' && isdigit(at[1])) {
+		return false;	/* octal to some, not to others */
+	}
+	for (; base == 16 ? isxdigit(*at) : isdigit(*at); at++)
+		if (check_mul_overflow(number, (u64)base, &number) ||
+		    check_add_overflow(number, (u64)hex_to_bin(*at), &number))
+			return false;
+	switch (*at) {
+	case 'T':
+		unit *= SZ_1K;
+		fallthrough;
+	case 'G':
+		unit *= SZ_1K;
+		fallthrough;
+	case 'M':
+		unit *= SZ_1K;
+		fallthrough;
+	case 'K':
+		unit *= SZ_1K;
+		at++;
+		break;
+	}
+	*line = at;
+	return !check_mul_overflow(number, unit, value);
 }
 
 char *vsyn_take_word(char **line)
@@ -51,7 +81,7 @@ bool vsyn_take_arc(char **line, u8 *from, u8 *to)
 }
 
 /*
- * Hands each line of what was written to parse(), whose target starts zeroed. Nothing
+ * Hands each line of what was written to parse(), with a target of the caller's. Nothing
  * takes effect unless every line is right: the caller copies the target then.
  */
 ssize_t vsyn_parse_lines(const char *page, size_t count, void *target,

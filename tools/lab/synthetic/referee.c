@@ -92,11 +92,14 @@ unlock:
 static void vsyn_group_leave(struct vsyn_device *vsyn)
 {
 	struct vsyn_group *group = vsyn->group;
+	unsigned int state;
 
 	if (!group)
 		return;
 	mutex_lock(&vsyn_groups_lock);
 	__clear_bit(vsyn->group_index, &group->members);
+	for (state = 0; state < VSYN_STATES; state++)
+		__clear_bit(vsyn->group_index, &group->entered[state].round);
 	if (!group->members) {
 		list_del(&group->list);
 		kfree(group);
@@ -200,7 +203,7 @@ static void vsyn_put_activity(struct vsyn_sheet *sheet, u32 control)
 static void vsyn_put_device(struct vsyn_sheet *sheet, struct vsyn_device *vsyn)
 {
 	const char *refused = READ_ONCE(vsyn->refused_because);
-	u64 unreported = vsyn_iommu_unreported(vsyn);
+	u64 unreported = vsyn_iommu_collect(vsyn);
 	unsigned int i;
 	bool running;
 
@@ -289,8 +292,9 @@ static void vsyn_zero_device(struct vsyn_device *vsyn)
 {
 	unsigned int i;
 
-	/* What an unmapping left behind is fetched into the counters, to be zeroed with them. */
-	vsyn_iommu_unreported(vsyn);
+	/* Pages that were not reported so far are forgiven; their dirty bits stay. */
+	vsyn_iommu_forgive(vsyn);
+	vsyn_log_forgive(vsyn);
 	for (i = 0; i < VSYN_COUNTERS; i++)
 		atomic64_set(&vsyn->counters[i], 0);
 	WRITE_ONCE(vsyn->refused_because, NULL);
@@ -418,12 +422,11 @@ void vsyn_referee_remove(struct vsyn_device *vsyn)
 	vsyn_group_leave(vsyn);
 }
 
-int vsyn_referee_init(void)
+void vsyn_referee_init(void)
 {
 	vsyn_debugfs = debugfs_create_dir(VSYN_NAME, NULL);
 	debugfs_create_file("referee", 0644, vsyn_debugfs, NULL, &vsyn_referee_fops);
 	debugfs_create_file("referee.json", 0644, vsyn_debugfs, NULL, &vsyn_referee_json_fops);
-	return 0;
 }
 
 void vsyn_referee_exit(void)

@@ -14,7 +14,7 @@
 static u64 vsyn_image_bytes(u64 pages)
 {
 	return pages * VSYN_PAGE_SIZE +
-	       DIV_ROUND_UP_ULL(pages, VSYN_RECORD_PAGES) * sizeof(struct vsyn_record);
+	       DIV_ROUND_UP_ULL(pages, VSYN_PAGES_PER_RECORD) * sizeof(struct vsyn_record);
 }
 
 /* How long the records of the pages between are that are set in a bitmap. */
@@ -88,7 +88,7 @@ static void vsyn_save_pages(struct vsyn_session *session)
 	first = find_next_bit(session->todo, content->pages, session->cursor);
 	if (first >= content->pages)
 		first = find_first_bit(session->todo, content->pages);
-	while (count < VSYN_RECORD_PAGES && first + count < content->pages &&
+	while (count < VSYN_PAGES_PER_RECORD && first + count < content->pages &&
 	       test_bit(first + count, session->todo)) {
 		u64 index = first + count;
 
@@ -102,7 +102,7 @@ static void vsyn_save_pages(struct vsyn_session *session)
 	session->record_is_initial = session->initial_todo;
 	session->initial_todo -= min(session->initial_todo, count);
 	session->cursor = first + count;
-	vsyn_record_begin(session, VSYN_RECORD_PAGES_OF, first, count * VSYN_PAGE_SIZE);
+	vsyn_record_begin(session, VSYN_RECORD_PAGES, first, count * VSYN_PAGE_SIZE);
 }
 
 static void vsyn_save_end(struct vsyn_session *session)

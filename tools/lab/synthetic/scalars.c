@@ -95,8 +95,13 @@ static ssize_t vsyn_scalar_store(struct config_item *item, const struct vsyn_sca
 		ret = -EINVAL;
 	if (ret)
 		return ret;
+	/* The others don't wait for a device that is just being removed. */
+	if (!scalar->fixed) {
+		WRITE_ONCE(*field, value);
+		return count;
+	}
 	mutex_lock(&config->live_mutex);
-	if (scalar->fixed && config->function)
+	if (config->function)
 		ret = -EBUSY;
 	else
 		WRITE_ONCE(*field, value);
@@ -206,8 +211,9 @@ static ssize_t vsyn_pci_id_store(struct config_item *item, const char *page, siz
 	struct vsyn_config *config = to_vsyn_config(item);
 	unsigned int vendor, device;
 	ssize_t ret = count;
+	int end = 0;
 
-	if (sscanf(page, "%4x:%4x", &vendor, &device) != 2)
+	if (sscanf(page, "%4x:%4x%n", &vendor, &device, &end) != 2 || !vsyn_nothing_left(page + end))
 		return -EINVAL;
 	mutex_lock(&config->live_mutex);
 	if (config->function)
@@ -236,9 +242,10 @@ static ssize_t vsyn_group_store(struct config_item *item, const char *page, size
 	mutex_lock(&config->live_mutex);
 	if (config->function)
 		ret = -EBUSY;
-	else if (strpbrk(name, " \t\n\"\\") ||
-		 strscpy(config->settings.group, name, sizeof(config->settings.group)) < 0)
+	else if (strpbrk(name, " \t\n\"\\") || strlen(name) >= sizeof(config->settings.group))
 		ret = -EINVAL;
+	else
+		strscpy(config->settings.group, name, sizeof(config->settings.group));
 	mutex_unlock(&config->live_mutex);
 	kfree(copy);
 	return ret;

@@ -2,7 +2,6 @@
 /* Data descriptors: what saving and loading share, and their life. */
 #include <linux/anon_inodes.h>
 #include <linux/bitmap.h>
-#include <linux/file.h>
 #include <linux/math64.h>
 #include <linux/mm.h>
 #include <linux/slab.h>
@@ -52,8 +51,8 @@ int vsyn_session_release(struct inode *inode, struct file *file)
 	return 0;
 }
 
-/* A session that the device holds; its file is taken with vsyn_session_file(). */
-struct vsyn_session *vsyn_session_open(struct vsyn_device *vsyn, bool saving)
+/* A session that the device holds, and its file, which is the caller's. */
+struct vsyn_session *vsyn_session_open(struct vsyn_device *vsyn, bool saving, struct file **file)
 {
 	struct vsyn_settings *settings = vsyn->settings;
 	struct vsyn_content *content = &vsyn->content;
@@ -78,12 +77,6 @@ struct vsyn_session *vsyn_session_open(struct vsyn_device *vsyn, bool saving)
 	session->todo_pages = content->pages;
 	session->initial_todo = vsyn_session_initial_pages(vsyn);
 	session->fail.bytes = U64_MAX;
-	mutex_lock(&settings->lock);
-	if (settings->data_fail.bytes != U64_MAX && settings->data_fail.write == !saving) {
-		session->fail = settings->data_fail;
-		settings->data_fail.bytes = U64_MAX;
-	}
-	mutex_unlock(&settings->lock);
 	if (saving) {
 		mutex_lock(&content->lock);
 		bitmap_zero(content->dirty, content->pages);
@@ -92,27 +85,24 @@ struct vsyn_session *vsyn_session_open(struct vsyn_device *vsyn, bool saving)
 
 	fops = !saving ? &vsyn_load_fops :
 	       vsyn_get(settings, poll) == VSYN_POLL_ASKED ? &vsyn_save_poll_fops : &vsyn_save_fops;
-	session->file = anon_inode_getfile("vfio_synthetic", fops, session,
-					   saving ? O_RDONLY : O_WRONLY);
-	if (IS_ERR(session->file)) {
-		int ret = PTR_ERR(session->file);
-
+	*file = anon_inode_getfile(VSYN_NAME, fops, session, saving ? O_RDONLY : O_WRONLY);
+	if (IS_ERR(*file)) {
 		kref_put(&session->kref, vsyn_session_free);
-		return ERR_PTR(ret);
+		return ERR_CAST(*file);
 	}
 	kref_get(&session->kref);
-	stream_open(session->file->f_inode, session->file);
+	stream_open((*file)->f_inode, *file);
+	mutex_lock(&settings->lock);
+	if (settings->data_fail.bytes != U64_MAX && settings->data_fail.write == !saving) {
+		session->fail = settings->data_fail;
+		settings->data_fail.bytes = U64_MAX;
+	}
+	mutex_unlock(&settings->lock);
 	return session;
 
 no_memory:
 	kref_put(&session->kref, vsyn_session_free);
 	return ERR_PTR(-ENOMEM);
-}
-
-/* The descriptor's file, whose reference goes to the caller: once per session. */
-struct file *vsyn_session_file(struct vsyn_session *session)
-{
-	return session->file;
 }
 
 /* The device lets go: the descriptor answers ENODEV from now on. */

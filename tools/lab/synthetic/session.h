@@ -15,9 +15,9 @@
 
 #define VSYN_IMAGE_MAGIC	0x4d495356	/* "VSIM" */
 #define VSYN_IMAGE_FORMAT	1
-#define VSYN_RECORD_PAGES	16
+#define VSYN_PAGES_PER_RECORD	16
 
-enum vsyn_record_type { VSYN_RECORD_HEADER = 1, VSYN_RECORD_PAGES_OF, VSYN_RECORD_END };
+enum vsyn_record_type { VSYN_RECORD_HEADER = 1, VSYN_RECORD_PAGES, VSYN_RECORD_END };
 
 struct vsyn_record {
 	__le32 magic;
@@ -51,14 +51,13 @@ struct vsyn_end {
 	__le64 digest;		/* of the pages, the header, and all of this before it */
 };
 
-#define VSYN_RECORD_MAX (VSYN_RECORD_PAGES * VSYN_PAGE_SIZE)
+#define VSYN_RECORD_MAX (VSYN_PAGES_PER_RECORD * VSYN_PAGE_SIZE)
 static_assert(sizeof(struct vsyn_end) <= VSYN_RECORD_MAX);
 static_assert(sizeof(struct vsyn_header) % sizeof(__le64) == 0);
 
 struct vsyn_session {
 	struct kref kref;		/* the device's and the descriptor's */
 	struct vsyn_device *vsyn;	/* with a reference */
-	struct file *file;
 	bool saving;
 
 	struct mutex lock;

@@ -88,7 +88,7 @@ static ssize_t vsyn_activity_store(struct config_item *item, const char *page, s
 		return -ENODEV;
 	spin_lock(&vsyn->rx_lock);
 	if (vsyn->open)
-		vsyn->control = control;
+		WRITE_ONCE(vsyn->control, control);
 	else
 		ret = -ENODEV;
 	spin_unlock(&vsyn->rx_lock);
@@ -196,10 +196,12 @@ static const struct config_item_type vsyn_item_type = {
 
 static struct config_item *vsyn_make_item(struct config_group *group, const char *name)
 {
+	/* In the folders of debugfs and sysfs that the devices' are made in. */
+	static const char *const taken[] = { "referee", "referee.json", "power", "uevent" };
 	struct vsyn_config *config;
 
 	/* The name goes into JSON, a folder of debugfs and lines of "peers". */
-	if (strpbrk(name, " \t\n\"\\/:") || !strcmp(name, "referee") || !strcmp(name, "referee.json"))
+	if (strpbrk(name, " \t\n\"\\/:") || match_string(taken, ARRAY_SIZE(taken), name) >= 0)
 		return ERR_PTR(-EINVAL);
 	if (strlen(name) >= CONFIGFS_ITEM_NAME_LEN)
 		return ERR_PTR(-ENAMETOOLONG);

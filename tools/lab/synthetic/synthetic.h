@@ -7,16 +7,21 @@
  * struct vsyn_function on the module's own bus (main.c), whose driver makes the VFIO
  * device, struct vsyn_device.
  *
- * Locks, outermost first:
+ * Locks, outermost first. Those in one line are never held together.
  *
+ *	vsyn_config.live_mutex		making and removing a function; inside configfs's own
  *	vsyn_device.state_mutex		migration state, for a whole path of arcs
  *	vsyn_session.lock		one data descriptor
  *	vsyn_device.flow_mutex		what the device does by itself: held by its thread for
- *					each batch, so whoever takes it finds nothing under way
+ *					each batch, so whoever takes it finds nothing under way;
+ *					VFIO's locks around guest memory come inside
  *	vsyn_settings.lock		lists among the settings
- *	vsyn_registry			which devices there are
- *	vsyn_device.{content,pins,log}.lock, vsyn_device.domain_lock
- *	vsyn_device.rx_lock		what peers reach: a spinlock, innermost
+ *	vsyn_registry			which devices there are; also taken inside the IOMMU
+ *					group's mutex, by vsyn_attach()
+ *	vsyn_device.{content,log}.lock, vsyn_device.domain_lock, vsyn_device.config_mutex,
+ *	vsyn_groups_lock (referee.c)	log.lock has page faults inside, when it is reported
+ *	vsyn_device.rx_lock		what peers reach: a spinlock
+ *	vsyn_device.reset_lock, vsyn_config.device_lock
  */
 #ifndef VFIO_SYNTHETIC_H
 #define VFIO_SYNTHETIC_H
@@ -53,6 +58,7 @@ enum {
 	VSYN_ACTIVE_DMA = BIT(1),
 	VSYN_ACTIVE_STATE = BIT(2),
 	VSYN_ACTIVE_INTERRUPTS = BIT(3),
+	VSYN_ACTIVE_ALL = 0xf,
 };
 
 enum vsyn_misbehaviour {
@@ -99,8 +105,9 @@ struct vsyn_data_fail {
 };
 
 /*
- * Each scalar is a u64 so that one pair of functions shows and stores them all. They
- * may change at any time and are read with READ_ONCE; lists are under the lock.
+ * Each scalar is a u64 so that one pair of functions shows and stores them all. Those
+ * that may change at any time are read with vsyn_get(), lists under the lock; the others
+ * and the group's name stand while the device is live.
  */
 struct vsyn_settings {
 	u64 iommu, id, migration, pci_id, pci_class, log;
@@ -111,8 +118,8 @@ struct vsyn_settings {
 	u64 log_page_size, log_max_ranges, log_too_many;
 	u64 peer_latency, misbehave;
 
-	struct mutex lock;
 	char group[32];
+	struct mutex lock;
 	u32 arc_time[VSYN_STATES][VSYN_STATES];	/* microseconds */
 	struct vsyn_rule arc_hang[VSYN_MAX_RULES];
 	struct vsyn_rule arc_fail[VSYN_MAX_RULES];
@@ -161,7 +168,7 @@ struct vsyn_function *vsyn_function_create(struct vsyn_config *config, const cha
 void vsyn_function_remove(struct vsyn_function *function);
 extern const struct bus_type vsyn_bus;
 
-/* What names a state of the outgoing side to a receiver: see traffic.c. */
+/* What a receiver knows of a sender, by the sender's id. */
 struct vsyn_link {
 	u64 known, incarnation, last, received;
 };
@@ -221,8 +228,10 @@ struct vsyn_device {
 	/* migration.c */
 	struct mutex state_mutex;
 	enum vfio_device_mig_state state;
-	spinlock_t reset_lock;		/* guards the next, taken inside state_mutex */
+	spinlock_t reset_lock;		/* guards the next; state_mutex is only tried inside */
 	bool deferred_reset;
+	/* The arc under way, or the state twice: by these the referee judges what is started. */
+	enum vfio_device_mig_state arc_from, arc_to;
 	struct vsyn_session *saving, *resuming;
 	wait_queue_head_t hang_wait;
 	atomic_t releases;
@@ -233,7 +242,7 @@ struct vsyn_device {
 	struct task_struct *thread;
 	wait_queue_head_t flow_wait;
 	atomic_t kicks;
-	bool initiates, writes_memory, rewrites_state;
+	bool initiates, in_p2p, rewrites_state;	/* what the state allows; see vsyn_flow() */
 	struct vsyn_flight *flight;
 	struct vsyn_pacer peer_pace[VSYN_MAX_PEERS], dma_pace, state_pace;
 	__le64 *bounce;
@@ -257,16 +266,10 @@ struct vsyn_device {
 	struct vsyn_content content;
 	struct vsyn_log log;
 
-	/* traffic.c, emulated IOMMU: pages pinned so far, by page number */
-	struct {
-		struct mutex lock;
-		struct xarray pages;
-	} pins;
-
 	/* iommu.c, own IOMMU */
 	struct mutex domain_lock;
 	struct vsyn_domain *domain;
-	u64 unreported;			/* by the domain that was attached last */
+	u64 unreported;			/* by the domains that were attached before */
 
 	/* referee.c */
 	atomic64_t counters[VSYN_COUNTERS];
@@ -326,8 +329,7 @@ static inline bool vsyn_state_saves(enum vfio_device_mig_state state)
 
 /* session.c, save.c, load.c */
 struct vsyn_session;
-struct vsyn_session *vsyn_session_open(struct vsyn_device *vsyn, bool saving);
-struct file *vsyn_session_file(struct vsyn_session *session);
+struct vsyn_session *vsyn_session_open(struct vsyn_device *vsyn, bool saving, struct file **file);
 void vsyn_session_finish(struct vsyn_session *session);
 int vsyn_session_verify(struct vsyn_session *session);
 void vsyn_session_end(struct vsyn_session *session);
@@ -370,7 +372,6 @@ void vsyn_traffic_allow(struct vsyn_device *vsyn, enum vfio_device_mig_state fro
 			enum vfio_device_mig_state to);
 void vsyn_traffic_settle(struct vsyn_device *vsyn, enum vfio_device_mig_state state);
 void vsyn_traffic_reset(struct vsyn_device *vsyn);
-void vsyn_pins_drop(struct vsyn_device *vsyn, u64 iova, u64 length);
 
 /* log.c */
 extern const struct vfio_log_ops vsyn_log_ops;
@@ -378,16 +379,18 @@ void vsyn_log_init(struct vsyn_log *log);
 void vsyn_log_record(struct vsyn_device *vsyn, u64 iova, bool hide);
 int vsyn_log_set(struct vsyn_device *vsyn, u64 iova, u64 length, u64 stride, u64 count);
 void vsyn_log_end(struct vsyn_device *vsyn);
+void vsyn_log_forgive(struct vsyn_device *vsyn);
 
 /* iommu.c */
 int vsyn_iommu_register(void);
 void vsyn_iommu_unregister(void);
 int vsyn_iommu_add(struct vsyn_function *function);
 int vsyn_iommu_write(struct vsyn_device *vsyn, u64 iova, const __le64 *words, bool hide);
-u64 vsyn_iommu_unreported(struct vsyn_device *vsyn);
+u64 vsyn_iommu_collect(struct vsyn_device *vsyn);
+void vsyn_iommu_forgive(struct vsyn_device *vsyn);
 
 /* referee.c */
-int vsyn_referee_init(void);
+void vsyn_referee_init(void);
 void vsyn_referee_exit(void);
 int vsyn_referee_add(struct vsyn_device *vsyn);
 void vsyn_referee_remove(struct vsyn_device *vsyn);

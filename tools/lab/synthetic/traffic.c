@@ -8,8 +8,6 @@
  * the sender was allowed.
  */
 #include <linux/delay.h>
-#include <linux/highmem.h>
-#include <linux/iommu.h>
 #include <linux/kthread.h>
 #include <linux/math64.h>
 #include <linux/mm.h>
@@ -122,7 +120,8 @@ static void vsyn_send(struct vsyn_device *vsyn, struct vsyn_device *target, u64 
 	bool every_64th = !(++vsyn->peer_writes % 64);
 
 	vsyn_count(vsyn, VSYN_PEER_SENT);
-	if (!vsyn->initiates)
+	if (!vsyn_state_initiates(READ_ONCE(vsyn->arc_from)) &&
+	    !vsyn_state_initiates(READ_ONCE(vsyn->arc_to)))
 		vsyn_count(vsyn, VSYN_STARTED_QUIESCED);
 	if (every_64th && (misbehave & VSYN_LOSE))
 		return;
@@ -175,45 +174,6 @@ static void vsyn_send_due(struct vsyn_device *vsyn, u64 now)
 
 /* DMA to guest memory. */
 
-/* Unpins what is pinned in a range of IOVAs: user space unmaps it, or the device is closed. */
-void vsyn_pins_drop(struct vsyn_device *vsyn, u64 iova, u64 length)
-{
-	unsigned long index, last = (iova + length - 1) >> VSYN_PAGE_SHIFT;
-	struct page *page;
-
-	if (!length)
-		return;
-	mutex_lock(&vsyn->pins.lock);
-	xa_for_each_range(&vsyn->pins.pages, index, page, iova >> VSYN_PAGE_SHIFT, last) {
-		xa_erase(&vsyn->pins.pages, index);
-		vfio_unpin_pages(&vsyn->vdev, (dma_addr_t)index << VSYN_PAGE_SHIFT, 1);
-	}
-	mutex_unlock(&vsyn->pins.lock);
-}
-
-static int vsyn_pinned_write(struct vsyn_device *vsyn, u64 iova, const __le64 *words)
-{
-	unsigned long index = iova >> VSYN_PAGE_SHIFT;
-	struct page *page;
-	int ret = 0;
-
-	mutex_lock(&vsyn->pins.lock);
-	page = xa_load(&vsyn->pins.pages, index);
-	if (!page) {
-		ret = vfio_pin_pages(&vsyn->vdev, iova, 1, IOMMU_READ | IOMMU_WRITE, &page);
-		ret = ret == 1 ? 0 : ret < 0 ? ret : -EFAULT;
-		if (!ret) {
-			ret = xa_err(xa_store(&vsyn->pins.pages, index, page, GFP_KERNEL));
-			if (ret)
-				vfio_unpin_pages(&vsyn->vdev, iova, 1);
-		}
-	}
-	if (!ret)
-		memcpy_to_page(page, 0, (const char *)words, VSYN_PAGE_SIZE);
-	mutex_unlock(&vsyn->pins.lock);
-	return ret;
-}
-
 /* Which page, of all in the ranges, the next write goes to. */
 static u64 vsyn_dma_page(struct vsyn_device *vsyn, u64 pages)
 {
@@ -255,7 +215,7 @@ static bool vsyn_dma_next(struct vsyn_device *vsyn)
 	vsyn->dma_position++;
 	ret = settings->iommu == VSYN_IOMMU_OWN ?
 	      vsyn_iommu_write(vsyn, iova, vsyn->bounce, hide) :
-	      vsyn_pinned_write(vsyn, iova, vsyn->bounce);
+	      vfio_dma_rw(&vsyn->vdev, iova, vsyn->bounce, VSYN_PAGE_SIZE, true);
 	if (ret) {
 		vsyn_count(vsyn, VSYN_DMA_FAULTS);
 		return true;
@@ -263,7 +223,8 @@ static bool vsyn_dma_next(struct vsyn_device *vsyn)
 	/* The log comes after the write: who reads it in between finds it the next time. */
 	vsyn_log_record(vsyn, iova, hide);
 	vsyn_count(vsyn, VSYN_DMA_PAGES);
-	if (!vsyn->writes_memory && !vsyn_state_accepts(READ_ONCE(vsyn->state)))
+	if (!vsyn_state_accepts(READ_ONCE(vsyn->arc_from)) &&
+	    !vsyn_state_accepts(READ_ONCE(vsyn->arc_to)))
 		vsyn_count(vsyn, VSYN_DMA_STOPPED);
 	return true;
 }
@@ -283,7 +244,8 @@ static u64 vsyn_flow(struct vsyn_device *vsyn)
 	peers = (control & VSYN_ACTIVE_PEERS) &&
 		(vsyn->initiates || (misbehave & VSYN_PEERS_IN_P2P));
 	dma = (control & VSYN_ACTIVE_DMA) &&
-	      (vsyn->writes_memory || (misbehave & VSYN_DMA_AFTER_STOP));
+	      (vsyn->initiates || (vsyn->in_p2p && vsyn_get(settings, dma_in_p2p)) ||
+	       (misbehave & VSYN_DMA_AFTER_STOP));
 	state = (control & VSYN_ACTIVE_STATE) && vsyn->rewrites_state;
 
 	if (peers)
@@ -317,9 +279,10 @@ static int vsyn_thread(void *data)
 		mutex_lock(&vsyn->flow_mutex);
 		idle = vsyn_flow(vsyn);
 		mutex_unlock(&vsyn->flow_mutex);
+		/* Looks now and then, because nobody kicks it when a setting changes. */
 		if (idle == U64_MAX)
-			wait_event_idle(vsyn->flow_wait, kthread_should_stop() ||
-					atomic_read(&vsyn->kicks) != kicks);
+			wait_event_idle_timeout(vsyn->flow_wait, kthread_should_stop() ||
+						atomic_read(&vsyn->kicks) != kicks, HZ / 10);
 		else
 			usleep_range(min(idle, (u64)VSYN_TICK_US), VSYN_TICK_US);
 	}
@@ -334,19 +297,13 @@ void vsyn_traffic_kick(struct vsyn_device *vsyn)
 
 /* What the migration states allow. */
 
-static bool vsyn_dma_in(struct vsyn_device *vsyn, enum vfio_device_mig_state state)
-{
-	return vsyn_state_initiates(state) ||
-	       (vsyn_state_is_p2p(state) && vsyn_get(vsyn->settings, dma_in_p2p));
-}
-
-/* An arc begins: whatever either state allows goes on or starts, and nothing is taken any more. */
+/* An arc begins: what either state lets the device start it may, what only one lets it take it does not. */
 void vsyn_traffic_allow(struct vsyn_device *vsyn, enum vfio_device_mig_state from,
 			enum vfio_device_mig_state to)
 {
 	mutex_lock(&vsyn->flow_mutex);
 	vsyn->initiates = vsyn_state_initiates(from) || vsyn_state_initiates(to);
-	vsyn->writes_memory = vsyn_dma_in(vsyn, from) || vsyn_dma_in(vsyn, to);
+	vsyn->in_p2p = vsyn_state_is_p2p(from) || vsyn_state_is_p2p(to);
 	vsyn->rewrites_state = vsyn_state_accepts(from) || vsyn_state_accepts(to);
 	if (!vsyn_state_accepts(to)) {
 		spin_lock(&vsyn->rx_lock);
@@ -362,7 +319,7 @@ void vsyn_traffic_settle(struct vsyn_device *vsyn, enum vfio_device_mig_state st
 {
 	mutex_lock(&vsyn->flow_mutex);
 	vsyn->initiates = vsyn_state_initiates(state);
-	vsyn->writes_memory = vsyn_dma_in(vsyn, state);
+	vsyn->in_p2p = vsyn_state_is_p2p(state);
 	vsyn->rewrites_state = vsyn_state_accepts(state);
 	if (!vsyn->initiates)
 		vsyn_land(vsyn, U64_MAX);
@@ -376,13 +333,12 @@ void vsyn_traffic_settle(struct vsyn_device *vsyn, enum vfio_device_mig_state st
 /* A reset: what is on its way still arrives, and counting starts anew. */
 void vsyn_traffic_reset(struct vsyn_device *vsyn)
 {
-	mutex_lock(&vsyn->flow_mutex);
+	lockdep_assert_held(&vsyn->flow_mutex);
 	vsyn_land(vsyn, U64_MAX);
 	vsyn->dma_position = 0;
 	vsyn->dma_seed = vsyn_get(vsyn->settings, dma_seed);
 	vsyn->incarnation = get_random_u64();
 	memset(vsyn->sent, 0, sizeof(vsyn->sent));
-	mutex_unlock(&vsyn->flow_mutex);
 }
 
 int vsyn_traffic_init(struct vsyn_device *vsyn)
@@ -401,7 +357,13 @@ void vsyn_traffic_free(struct vsyn_device *vsyn)
 /* Somebody has opened the device. */
 int vsyn_traffic_start(struct vsyn_device *vsyn)
 {
-	struct task_struct *thread = kthread_run(vsyn_thread, vsyn, "vsyn/%s", vsyn->name);
+	struct task_struct *thread;
+
+	/* What was due while it was closed is not. */
+	memset(vsyn->peer_pace, 0, sizeof(vsyn->peer_pace));
+	vsyn->dma_pace.since = 0;
+	vsyn->state_pace.since = 0;
+	thread = kthread_run(vsyn_thread, vsyn, "vsyn/%s", vsyn->name);
 
 	if (IS_ERR(thread))
 		return PTR_ERR(thread);
@@ -412,7 +374,7 @@ int vsyn_traffic_start(struct vsyn_device *vsyn)
 	return 0;
 }
 
-/* The last one has closed it: nothing moves any more, and no page stays pinned. */
+/* The last one has closed it: nothing moves any more. */
 void vsyn_traffic_stop(struct vsyn_device *vsyn)
 {
 	spin_lock(&vsyn->rx_lock);
@@ -423,5 +385,4 @@ void vsyn_traffic_stop(struct vsyn_device *vsyn)
 	mutex_lock(&vsyn->flow_mutex);
 	vsyn_land(vsyn, U64_MAX);
 	mutex_unlock(&vsyn->flow_mutex);
-	vsyn_pins_drop(vsyn, 0, U64_MAX);
 }
