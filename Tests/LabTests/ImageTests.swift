@@ -186,7 +186,9 @@ extension LabTests {
       }
       // The interrupts' bit alone: the generators stand still from here on, and there is something in the register.
       try source.set("activity", "interrupts")
-      let file = try Lab.temporaryFolder().appendingPathComponent("stream").path
+      let folder = try Lab.temporaryFolder()
+      defer { try? FileManager.default.removeItem(at: folder) }
+      let file = folder.appendingPathComponent("stream").path
       let saved = try Lab.ferry(["save", source.node, "--pid", "\(holder.pid)", "--force", "-o", file])
       #expect(saved.status == 0, "\(saved.err)")
       let loaded = try Lab.ferry(["load", file, target.node, "--pid", "\(other.pid)", "--force"])

@@ -15,7 +15,10 @@ final class PeerGroup {
     var made: [Synthetic] = []
     do {
       for id in 1...count {
-        let device = try Synthetic(name, ["id": "\(id)", "group": name, "state_bytes": "64K"])
+        // One of each kind, as a VM may have them.
+        let iommu = id % 2 == 0 ? Synthetic.IOMMU.own : .emulated
+        let device = try Synthetic(
+          name, ["id": "\(id)", "iommu": iommu.rawValue, "group": name, "state_bytes": "64K"])
         made.append(device)
         for (setting, value) in settings { try device.set(setting, value) }
       }

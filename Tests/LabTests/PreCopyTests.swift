@@ -151,6 +151,7 @@ extension LabTests {
         try withDevice(settings) { device, holder in
           #expect(holder.ask("set pre-copy") == "ok")
           let image = "/tmp/\(device.name)"
+          defer { try? FileManager.default.removeItem(atPath: image) }
           for _ in 1...3 {
             _ = drain(holder, into: image)
             try rewrite(device)

@@ -85,7 +85,9 @@ extension LabTests {
     @Test("a load that a device does not take leaves all of them reset and empty, and says so")
     func loadFails() throws {
       try withPair { source in
-        let file = try Lab.temporaryFolder().appendingPathComponent("stream").path
+        let folder = try Lab.temporaryFolder()
+        defer { try? FileManager.default.removeItem(at: folder) }
+        let file = folder.appendingPathComponent("stream").path
         #expect(try save(source, to: file).status == 0)
         // The same identities, but the second device was set up as a newer version.
         let target = try PeerGroup("target", count: 2)

@@ -50,7 +50,9 @@ extension LabTests {
       let holder = try DeviceHolder(source.name, group: true)
       #expect(holder.ask("poke 0 0x10 0x5a5a 4") == "ok")
       holder.quit()
-      let file = try Lab.temporaryFolder().appendingPathComponent("stream").path
+      let folder = try Lab.temporaryFolder()
+      defer { try? FileManager.default.removeItem(at: folder) }
+      let file = folder.appendingPathComponent("stream").path
       let saved = try Lab.ferry(["save", "--group", source.node, "-o", file])
       #expect(saved.status == 0, "\(saved.err)")
       let loaded = try Lab.ferry(["load", "--group", file, target.node, "--", "true"])
