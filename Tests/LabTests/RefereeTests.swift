@@ -62,10 +62,11 @@ extension LabTests {
       try waitUntilCounted("peer_arrived_closed", pair.devices[1])
       #expect(try pair.referees().allSatisfy { $0.violations == 0 })
       // From now on it is not sent anything.
+      var before = -1
       try Lab.wait(until: "the last write arrived") {
-        let before = try pair.devices[0].referee["peer_sent"]
-        usleep(1000)
-        return try pair.devices[0].referee["peer_sent"] == before
+        let sent = try pair.devices[0].referee["peer_sent"]
+        defer { before = sent }
+        return sent == before
       }
     }
 

@@ -7,7 +7,6 @@
  */
 #include <linux/delay.h>
 #include <linux/file.h>
-#include <linux/slab.h>
 
 #include "synthetic.h"
 

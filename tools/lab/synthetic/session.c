@@ -66,7 +66,6 @@ struct vsyn_session *vsyn_session_open(struct vsyn_device *vsyn, bool saving, st
 	init_waitqueue_head(&session->readable);
 	get_device(&vsyn->vdev.device);
 	session->vsyn = vsyn;
-	session->saving = saving;
 	session->record = kvzalloc(sizeof(struct vsyn_record) + VSYN_RECORD_MAX, GFP_KERNEL_ACCOUNT);
 	session->todo = kvcalloc(BITS_TO_LONGS(content->pages), sizeof(long), GFP_KERNEL_ACCOUNT);
 	session->hash = kvcalloc(content->pages, sizeof(u64), GFP_KERNEL_ACCOUNT);

@@ -58,7 +58,6 @@ static_assert(sizeof(struct vsyn_header) % sizeof(__le64) == 0);
 struct vsyn_session {
 	struct kref kref;		/* the device's and the descriptor's */
 	struct vsyn_device *vsyn;	/* with a reference */
-	bool saving;
 
 	struct mutex lock;
 	bool ended;
