@@ -44,11 +44,14 @@ let package = Package(
     // The layers, in the order of docs/architecture.md: each imports only what stands above it.
     .target(name: "CVFIO", path: ".", sources: ["Sources/CVFIO"], publicHeadersPath: "include"),
     .systemLibrary(name: "CXXHash", pkgConfig: "libxxhash", providers: [.apt(["libxxhash-dev"])]),
+    // Both load their library when it is first needed: see Sources/CPCI/pci.c.
+    .target(name: "CPCI"),
+    .target(name: "CIBVerbs"),
     layer("LinuxIO", ["CVFIO"]),
     layer("Migration", []),
     layer("VFIO", ["LinuxIO", "Migration", "CVFIO"]),
     layer("Simulation", ["Migration"]),
-    layer("Topology", ["LinuxIO", "Migration"]),
+    layer("Topology", ["CIBVerbs", "CPCI", "LinuxIO", "Migration"]),
     layer("Transport", ["LinuxIO", "Migration", "CXXHash"]),
     layer("Engine", ["LinuxIO", "Migration"]),
     .executableTarget(
@@ -62,18 +65,26 @@ let package = Package(
     .executableTarget(name: "device-holder", dependencies: ["CVFIO"], path: "Tests/device-holder"),
     .executableTarget(name: "guest-memory", dependencies: ["CVFIO"], path: "Tests/guest-memory"),
     // tools/bench runs these; the C side is what the figures are held against.
-    .target(name: "CBaseline", path: "Tests/CBaseline", publicHeadersPath: "."),
+    .target(name: "CBaseline", dependencies: ["CVFIO"], path: "Tests/CBaseline", publicHeadersPath: "."),
     .executableTarget(
-      name: "ferry-bench", dependencies: ["CBaseline", "Engine", "LinuxIO", "Migration", "Transport"],
+      name: "ferry-bench", dependencies: ["CBaseline", "Engine", "LinuxIO", "Migration", "Transport", "VFIO"],
       path: "Tests/Benchmarks", swiftSettings: settings),
     tests("MigrationTests", ["Migration"]),
     tests("SimulationTests", ["Migration", "Simulation"]),
     tests("EngineTests", ["CVFIO", "Engine", "LinuxIO", "Migration", "Simulation", "Transport"]),
-    tests("TopologyTests", ["Migration", "Topology"]),
-    tests("CommandTests", ["vfio-ferry", "Migration", "Topology", argumentParser]),
+    // Described hosts, as folders that look like their sysfs.
+    .target(
+      name: "TopologyFixtures", dependencies: ["Topology"], path: "Tests/TopologyFixtures", exclude: ["Descriptions"],
+      swiftSettings: settings),
+    tests("TopologyTests", ["Migration", "Topology", "TopologyFixtures"]),
+    tests("CommandTests", ["vfio-ferry", "Migration", "Topology", "TopologyFixtures", argumentParser]),
     // Runs in the lab only; see tools/test.
     tests(
       "LabTests",
-      ["vfio-ferry", "device-holder", "guest-memory", "LinuxIO", "Migration", "Topology", "VFIO", argumentParser]),
+      [
+        "vfio-ferry", "device-holder", "guest-memory", "Engine", "LinuxIO", "Migration", "Topology", "Transport",
+        "VFIO",
+        argumentParser,
+      ]),
   ]
 )
