@@ -24,13 +24,15 @@ final class DeviceLanes: Sendable {
   private var data: (any MigrationData)? { session.withLock { $0 } }
 
   func control(_ request: ControlRequest) {
+    let began = MonotonicTime(microseconds: monotonicMicroseconds())
     let result: Result<ControlAnswer, DeviceError>
     do throws(DeviceError) {
       result = .success(try answer(request))
     } catch {
       result = .failure(error)
     }
-    events.put(.control(device: index, request, result))
+    let ended = MonotonicTime(microseconds: monotonicMicroseconds())
+    events.put(.control(device: index, request, result, RequestTimes(began: began, ended: ended)))
   }
 
   private func answer(_ request: ControlRequest) throws(DeviceError) -> ControlAnswer {
@@ -50,6 +52,9 @@ final class DeviceLanes: Sendable {
       return .preCopyInfo(try data.preCopyInfo())
     case .stopCopySize:
       return .stopCopySize(try device.stopCopySize())
+    case .flush:
+      try device.flush()
+      return .flushed
     case .reset:
       try device.reset()
       session.withLock { $0 = nil }

@@ -41,7 +41,7 @@ final class SessionLanes: Sendable {
     source = Mutex(FrameSource(channel: channel, checksum: checksum))
   }
 
-  func perform(_ effects: [SessionEffect], note: (SessionNote) -> Void) {
+  func perform(_ effects: [SessionEffect], stopVCPUs: () -> Void, note: (SessionNote) -> Void) {
     for effect in effects {
       switch effect {
       case .control(let index, let request):
@@ -61,6 +61,8 @@ final class SessionLanes: Sendable {
         sending.put { [self] in finishChannel() }
       case .receive(let number):
         receiving.put { [self] in receive(number) }
+      case .stopVCPUs:
+        stopVCPUs()
       case .note(let what):
         note(what)
       }

@@ -11,15 +11,19 @@ public final class SessionRunner: Sendable {
     public var note: (SessionNote, MonotonicTime) -> Void
     /// Now and then: how far it is.
     public var progress: ([DeviceProgress], MonotonicTime) -> Void
+    /// The session waits until the vCPUs have stopped: have that done, and ``SessionRunner/tellVCPUsStopped()``.
+    public var stopVCPUs: () -> Void
     /// Microseconds between two calls of ``progress``.
     public var interval: UInt64
 
     /// One that ignores what it is not given a closure for.
     public init(
       interval: UInt64 = 200_000, note: @escaping (SessionNote, MonotonicTime) -> Void = { _, _ in },
-      progress: @escaping ([DeviceProgress], MonotonicTime) -> Void = { _, _ in }
+      progress: @escaping ([DeviceProgress], MonotonicTime) -> Void = { _, _ in },
+      stopVCPUs: @escaping () -> Void = {}
     ) {
       self.interval = interval
+      self.stopVCPUs = stopVCPUs
       self.note = note
       self.progress = progress
     }
@@ -48,6 +52,13 @@ public final class SessionRunner: Sendable {
   /// Ends the session from any thread: everything goes back. Said again, devices that hang are given up.
   public func interrupt(reason: String) { events.put(.interrupt(reason: reason)) }
 
+  /// Tells the session, from any thread, that the VM's vCPUs do not run and that nobody else touches the devices'
+  /// regions until the session is over.
+  public func tellVCPUsStopped() { events.put(.vcpusStopped) }
+
+  /// Tells the session, from any thread, to wait no longer for that device: see ``SessionEvent/declareDead(device:)``.
+  public func declareDead(device: Int) { events.put(.declareDead(device: device)) }
+
   /// Runs a session to its outcome.
   /// - Returns: the session as it ended; its outcome is set.
   /// - Throws: where threads could not be had; no device was touched then.
@@ -59,7 +70,7 @@ public final class SessionRunner: Sendable {
       devices: devices, channel: channel, checksum: checksum, buffers: buffers, events: events)
     var now = MonotonicTime(microseconds: monotonicMicroseconds())
     var nextProgress = now
-    lanes.perform(machine.begin(at: now)) { observer.note($0, now) }
+    lanes.perform(machine.begin(at: now), stopVCPUs: observer.stopVCPUs) { observer.note($0, now) }
     while machine.outcome == nil {
       if now >= nextProgress {
         observer.progress(machine.progress, now)
@@ -68,10 +79,8 @@ public final class SessionRunner: Sendable {
       let deadline = machine.deadline
       let event = events.take(until: min(deadline ?? nextProgress, nextProgress).microseconds)
       now = MonotonicTime(microseconds: monotonicMicroseconds())
-      if let event {
-        lanes.perform(machine.handle(event, at: now)) { observer.note($0, now) }
-      } else if let deadline, deadline <= now {
-        lanes.perform(machine.handle(.time, at: now)) { observer.note($0, now) }
+      if let event = event ?? deadline.flatMap({ $0 <= now ? .time : nil }) {
+        lanes.perform(machine.handle(event, at: now), stopVCPUs: observer.stopVCPUs) { observer.note($0, now) }
       }
     }
     observer.progress(machine.progress, now)

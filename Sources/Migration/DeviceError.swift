@@ -64,6 +64,8 @@ public enum DeviceOperation: Hashable, Sendable {
   case preCopyInfo
   /// `VFIO_DEVICE_FEATURE_MIG_DATA_SIZE`.
   case stopCopySize
+  /// A read of the configuration space that flushes what is on its way.
+  case flush
   /// `VFIO_DEVICE_RESET`.
   case reset
 }
@@ -78,6 +80,7 @@ extension DeviceOperation: CustomStringConvertible {
     case .writeData: "writing device state"
     case .preCopyInfo: "asking for the pre-copy info"
     case .stopCopySize: "asking for the stop-copy size"
+    case .flush: "reading the configuration space"
     case .reset: "resetting the device"
     }
   }

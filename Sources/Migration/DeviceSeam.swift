@@ -24,6 +24,10 @@ public protocol MigratableDevice: AnyObject, Sendable {
   /// The kernel's estimate, in bytes, of what is to be read in STOP_COPY; nil where the kernel gives none.
   func stopCopySize() throws(DeviceError) -> UInt64?
 
+  /// Reads the device's configuration space past every cache, so that what the device has sent before goes ahead of the
+  /// answer, and what was sent to it arrives ahead of the request. Nothing to do where the device is no PCI function.
+  func flush() throws(DeviceError)
+
   /// Resets the device. It is in RUNNING afterwards, empty, and its data sessions are over.
   func reset() throws(DeviceError)
 }

@@ -14,7 +14,10 @@ struct GroupMover: Sendable {
     var ladder: RecoveryLadder
     var target: MigrationState?
     var request: ControlRequest?
+    /// When the request was handed out.
     var since = MonotonicTime(microseconds: 0)
+    /// When the device counts as hung.
+    var due = MonotonicTime(microseconds: 0)
     var wasReset = false
     var isHung = false
     var hangNoted = false
@@ -26,6 +29,8 @@ struct GroupMover: Sendable {
   struct Step {
     var effects: [SessionEffect] = []
     var faults: [SessionFault] = []
+    /// The arc that was made, or attempted.
+    var arc: ArcReport?
     /// The request opened a data session.
     var openedData = false
     /// It did so although the graph has none there: the device was reset behind our back.
@@ -36,15 +41,17 @@ struct GroupMover: Sendable {
   private(set) var direction = Direction.forward
   private var isHalted = false
   private var resetSuffices = false
-  private let hangLimit: UInt64
+  private var stepBegan = MonotonicTime(microseconds: 0)
+  private let stepLimit: UInt64
 
-  init(devices: [SessionDevice], resetAllowed: Bool, hangLimit: UInt64) {
+  /// - Parameter stepLimit: microseconds after which a device counts as hung.
+  init(devices: [SessionDevice], resetAllowed: Bool, stepLimit: UInt64) {
     members = devices.map { device in
       let graph = StateGraph(features: device.features)
       return Member(
         graph: graph, state: device.state, ladder: RecoveryLadder(graph: graph, resetAllowed: resetAllowed))
     }
-    self.hangLimit = hangLimit
+    self.stepLimit = stepLimit
   }
 
   // MARK: What is asked of the devices
@@ -67,6 +74,7 @@ struct GroupMover: Sendable {
     self.direction = direction
     self.resetSuffices = resetSuffices
     isHalted = false
+    stepBegan = now
     var effects: [SessionEffect] = []
     for index in members.indices {
       members[index].target = members[index].isGivenUp ? nil : targets[index]
@@ -80,11 +88,15 @@ struct GroupMover: Sendable {
     if direction == .forward { isHalted = true }
   }
 
-  /// A single request outside of any step, on a device that has none under way.
+  /// A single request, on a device that has none under way.
   mutating func ask(_ device: Int, _ request: ControlRequest, at now: MonotonicTime) -> SessionEffect {
     precondition(members[device].request == nil, "a device has one control request at a time")
     members[device].request = request
     members[device].since = now
+    // The limit is the step's, unless the device has outlived it before.
+    let stepIsDue = stepBegan.adding(microseconds: stepLimit)
+    let isInStep = members[device].target != nil && now < stepIsDue
+    members[device].due = isInStep ? stepIsDue : now.adding(microseconds: stepLimit)
     members[device].hangNoted = false
     return .control(device: device, request)
   }
@@ -132,9 +144,10 @@ struct GroupMover: Sendable {
 
   // MARK: What the devices answer
 
-  /// Takes the end of a state request, a state reading or a reset.
+  /// Takes the end of a state request, a state reading, a flush or a reset.
   mutating func handle(
-    _ device: Int, _ request: ControlRequest, _ result: Result<ControlAnswer, DeviceError>, at now: MonotonicTime
+    _ device: Int, _ request: ControlRequest, _ result: Result<ControlAnswer, DeviceError>, _ times: RequestTimes,
+    at now: MonotonicTime
   ) -> Step {
     var step = Step()
     guard expects(device, request) else { return step }
@@ -144,8 +157,9 @@ struct GroupMover: Sendable {
     case (.setState(let state), .success(let answer)):
       members[device].state = state
       step.openedData = answer == .moved(openedData: true)
-      step.effects.append(
-        .note(.arc(device: device, from: before, to: state, begin: members[device].since, end: now, nil)))
+      let arc = ArcReport(device: device, from: before, to: state, times: times)
+      step.arc = arc
+      step.effects.append(.note(.arc(arc)))
       if let before {
         let isExpected = members[device].graph.opensData(from: before, to: state)
         step.isUnexpectedSession = step.openedData && !isExpected
@@ -155,8 +169,9 @@ struct GroupMover: Sendable {
         }
       }
     case (.setState(let state), .failure(let error)):
-      step.effects.append(
-        .note(.arc(device: device, from: before, to: state, begin: members[device].since, end: now, error)))
+      let arc = ArcReport(device: device, from: before, to: state, times: times, error: error)
+      step.arc = arc
+      step.effects.append(.note(.arc(arc)))
       step.faults.append(.device(device, error))
       members[device].ladder.noteFailure(of: state, recovering: direction == .back)
       halt()
@@ -172,6 +187,10 @@ struct GroupMover: Sendable {
       members[device].ladder.noteReset()
       if resetSuffices { members[device].target = nil }
       step.effects.append(.note(.reset(device: device)))
+    case (.flush, .failure(let error)):
+      // The device is where it was; only the flush is missing.
+      step.faults.append(.device(device, error))
+      halt()
     case (_, .failure(let error)):
       step.faults.append(.device(device, error))
       members[device].state = nil
@@ -197,7 +216,7 @@ struct GroupMover: Sendable {
 
   /// When the next device counts as hung.
   var deadline: MonotonicTime? {
-    members.filter { $0.request != nil && !$0.hangNoted }.map { $0.since.adding(microseconds: hangLimit) }.min()
+    members.filter { $0.request != nil && !$0.hangNoted }.map(\.due).min()
   }
 
   /// Notes for devices that have not answered for too long, once for each request.
@@ -205,7 +224,7 @@ struct GroupMover: Sendable {
     var effects: [SessionEffect] = []
     for index in members.indices {
       guard let request = members[index].request, !members[index].hangNoted else { continue }
-      guard now >= members[index].since.adding(microseconds: hangLimit) else { continue }
+      guard now >= members[index].due else { continue }
       members[index].hangNoted = true
       let waited = now.microseconds(since: members[index].since)
       effects.append(.note(.hung(device: index, request, microseconds: waited)))
@@ -217,16 +236,25 @@ struct GroupMover: Sendable {
   /// - Returns: whether there were any.
   mutating func giveUpHung() -> Bool {
     let hung = members.indices.filter { members[$0].hangNoted && members[$0].request != nil }
-    for index in hung {
-      members[index].request = nil
-      members[index].state = nil
-      giveUp(index)
-    }
+    for index in hung { giveUp(index) }
     return !hung.isEmpty
   }
 
-  /// Declares a device dead.
+  /// Declares a device dead that has something to answer, whether it was reported as hung or not.
+  /// - Parameter dataIsUnderWay: whether a read or a write of its data session is what it has not answered.
+  /// - Returns: whether it has anything to answer, and was not given up before.
+  mutating func declareDead(_ device: Int, dataIsUnderWay: Bool = false) -> Bool {
+    guard members.indices.contains(device), !members[device].isHung,
+      members[device].request != nil || dataIsUnderWay
+    else { return false }
+    giveUp(device)
+    return true
+  }
+
+  /// Gives a device up: it is left alone from now on, and what it answers later is ignored.
   mutating func giveUp(_ device: Int) {
+    if members[device].request != nil { members[device].state = nil }
+    members[device].request = nil
     members[device].target = nil
     members[device].isHung = true
     members[device].isGivenUp = true

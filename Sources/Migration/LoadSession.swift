@@ -3,7 +3,7 @@
 /// The destination's side: writes the state of a group of devices out of a stream.
 ///
 /// The manifest is compared with the devices before anything is touched. Then the group is stopped in the steps of
-/// ``Quiescing``, every device takes in its state in RESUMING, and only the stream's end lets them leave it: all to STOP,
+/// a ``QuiescePlan``, every device takes in its state in RESUMING, and only the stream's end lets them leave it: all to STOP,
 /// which is where careful drivers verify, then to running in two phases. Any fault before that resets the devices that
 /// were in RESUMING, because half a state is worth nothing; they are empty then, and the outcome says so.
 public struct LoadSession: SessionMachine {
@@ -18,8 +18,8 @@ public struct LoadSession: SessionMachine {
     public var answers = false
     /// Transfer buffers, each of ``StreamFormat/maximumDataSize`` bytes.
     public var buffers = 8
-    /// Microseconds after which a device that does not answer is reported.
-    public var hangLimit: UInt64 = 5_000_000
+    /// How the group is brought to its stop before it is loaded.
+    public var quiescing = QuiesceConfiguration()
 
     /// The defaults.
     public init() {}
@@ -27,9 +27,9 @@ public struct LoadSession: SessionMachine {
 
   private enum Phase: Hashable {
     case awaitingManifest
-    case stopping(Quiescing.StopStep)
+    case stopping
     case loading
-    case starting(Quiescing.StartStep)
+    case starting
     case ended
   }
 
@@ -48,7 +48,7 @@ public struct LoadSession: SessionMachine {
   private let configuration: Configuration
   private let devices: [SessionDevice]
   private var phase = Phase.awaitingManifest
-  private var mover: GroupMover
+  private var group: QuiesceCoordinator
   private var sinks: [Sink]
   private var answers = StreamWriter()
   /// Frames that came in and could not be taken yet, oldest first, with their buffers.
@@ -56,7 +56,6 @@ public struct LoadSession: SessionMachine {
   private var framesUnderWay = 0
   private var channelBroken = false
   private var streamEnded = false
-  private var goals: [MigrationState] = []
   private var isGoingBack = false
   /// The devices that did not say where they are were asked for it, after a fault.
   private var hasLooked = false
@@ -71,13 +70,15 @@ public struct LoadSession: SessionMachine {
   /// What the stream carries of the VMM's own, by device.
   public private(set) var vmmStates: [[UInt8]?]
 
-  /// - Parameter devices: at least one, each in RUNNING, RUNNING_P2P or STOP; see ``refusal(devices:)``.
-  public init(devices: [SessionDevice], configuration: Configuration = Configuration()) {
+  /// - Parameters:
+  ///   - devices: at least one, each in RUNNING, RUNNING_P2P or STOP; see ``refusal(devices:)``.
+  ///   - plan: made for these devices.
+  public init(devices: [SessionDevice], plan: QuiescePlan, configuration: Configuration = Configuration()) {
     precondition(!devices.isEmpty && configuration.buffers > 0)
     self.devices = devices
     self.configuration = configuration
-    mover = GroupMover(
-      devices: devices, resetAllowed: configuration.resetAllowed, hangLimit: configuration.hangLimit)
+    group = QuiesceCoordinator(
+      devices: devices, plan: plan, resetAllowed: configuration.resetAllowed, configuration: configuration.quiescing)
     sinks = devices.map { _ in Sink() }
     vmmStates = devices.map { _ in nil }
   }
@@ -110,12 +111,13 @@ public struct LoadSession: SessionMachine {
   }
 
   public var progress: [DeviceProgress] {
-    zip(mover.members, sinks).map { member, sink in
+    zip(group.mover.members, sinks).map { member, sink in
       DeviceProgress(state: member.state, bytes: sink.bytes, expectedBytes: sink.expected)
     }
   }
 
-  public var deadline: MonotonicTime? { mover.deadline }
+  public var steps: [StepReport] { group.reports }
+  public var deadline: MonotonicTime? { group.mover.deadline }
 
   // MARK: Steps
 
@@ -127,12 +129,12 @@ public struct LoadSession: SessionMachine {
     guard outcome == nil else { return [] }
     var effects: [SessionEffect] = []
     switch event {
-    case .control(let device, let request, let result):
-      if request == .setState(.resuming), mover.expects(device, request) {
+    case .control(let device, let request, let result, let times):
+      if request == .setState(.resuming), group.mover.expects(device, request) {
         sinks[device].wasAsked = true
         if case .success = result { sinks[device].isTouched = true }
       }
-      let step = mover.handle(device, request, result, at: now)
+      let step = group.handle(device, request, result, times, at: now)
       for fault in step.faults { fail(fault) }
       effects += step.effects
     case .received(let buffer, let item):
@@ -155,10 +157,15 @@ public struct LoadSession: SessionMachine {
       } else if giveUpHung(), fault == nil {
         fail(.interrupted(reason))
       }
+    case .vcpusStopped:
+      group.noteVCPUsStopped()
+    case .declareDead(let device):
+      let isWritten = sinks.indices.contains(device) && sinks[device].writes > 0
+      if group.mover.declareDead(device, dataIsUnderWay: isWritten) { fail(.declaredDead(device)) }
     case .time, .read, .channelFinished:
       break
     }
-    effects += mover.noteHangs(at: now)
+    effects += group.mover.noteHangs(at: now)
     var before: Phase
     repeat {
       before = phase
@@ -168,25 +175,23 @@ public struct LoadSession: SessionMachine {
   }
 
   /// Every device has left RESUMING by the arc to STOP: from here on a fault undoes nothing.
-  private var hasWholeState: Bool {
-    if case .starting(let step) = phase { step != .leaveData } else { phase == .ended }
-  }
+  private var hasWholeState: Bool { phase == .starting ? !group.isLeavingData : phase == .ended }
 
   /// The end frame came, even if it still waits behind others.
   private var hasWholeStream: Bool { streamEnded || held.contains { $0.item == .end } }
 
   private mutating func fail(_ fault: SessionFault) {
     if self.fault == nil { self.fault = fault } else { cleanupFaults.append(fault) }
-    mover.halt()
+    group.mover.halt()
   }
 
   private mutating func giveUpHung() -> Bool {
-    if mover.giveUpHung() { return true }
+    if group.mover.giveUpHung() { return true }
     // When nothing else is left to wait for, a write that outlives its session hangs too. An answer is only dropped.
-    guard phase == .starting(.startAll), mover.isSettled else { return false }
+    guard phase == .starting, group.isAtRest else { return false }
     channelBroken = true
-    let hung = sinks.indices.filter { sinks[$0].writes > 0 && !mover.members[$0].isHung }
-    for device in hung { mover.giveUp(device) }
+    let hung = sinks.indices.filter { sinks[$0].writes > 0 && !group.mover.members[$0].isHung }
+    for device in hung { group.mover.giveUp(device) }
     return !hung.isEmpty
   }
 
@@ -197,36 +202,36 @@ public struct LoadSession: SessionMachine {
 
   private mutating func step(at now: MonotonicTime) -> [SessionEffect] {
     if fault != nil, !isGoingBack, !hasWholeState {
-      guard mover.isSettled else { return [] }
+      guard group.mover.isSettled else { return [] }
       if !hasLooked {
         hasLooked = true
-        let questions = mover.look(at: now)
+        let questions = group.mover.look(at: now)
         if !questions.isEmpty { return questions }
       }
       isGoingBack = true
       held = []
       for device in sinks.indices {
         // A request for RESUMING that failed and left the device in STOP has changed nothing in it.
-        if sinks[device].wasAsked, mover.members[device].state != .stop { sinks[device].isTouched = true }
-        if sinks[device].isTouched { mover.demandReset(device) }
+        if sinks[device].wasAsked, group.mover.members[device].state != .stop { sinks[device].isTouched = true }
+        if sinks[device].isTouched { group.mover.demandReset(device) }
       }
       // Before the first transition there is nothing to take back.
       if phase == .awaitingManifest { return end() }
-      return [.note(.phase("going back"))] + start(.leaveData, at: now)
+      return [.note(.phase("going back"))] + start(at: now)
     }
     switch phase {
     case .awaitingManifest:
       return takeManifest(at: now)
-    case .stopping(let step):
-      guard mover.isSettled else { return [] }
-      if let next = step.next { return stop(next, at: now) }
+    case .stopping:
+      let effects = group.proceed(at: now)
+      guard group.isAtRest else { return effects }
       phase = .loading
-      return [.note(.phase("loading"))]
+      return effects + [.note(.phase("loading"))]
     case .loading:
       return load(at: now)
-    case .starting(let step):
-      guard mover.isSettled else { return [] }
-      return step.next.map { start($0, at: now) } ?? end()
+    case .starting:
+      let effects = group.proceed(at: now)
+      return group.isAtRest ? effects + end() : effects
     case .ended:
       return []
     }
@@ -244,31 +249,25 @@ public struct LoadSession: SessionMachine {
       fail(.mismatch(mismatch))
       return step(at: now)
     }
-    return receive(into: first.buffer) + stop(.endPeerTransfers, at: now)
+    phase = .stopping
+    return receive(into: first.buffer) + group.stop(towards: .resuming, at: now)
   }
 
-  private mutating func stop(_ step: Quiescing.StopStep, at now: MonotonicTime) -> [SessionEffect] {
-    phase = .stopping(step)
-    return mover.stop(step, towards: .resuming, at: now)
-  }
-
-  private mutating func start(_ step: Quiescing.StartStep, at now: MonotonicTime) -> [SessionEffect] {
-    phase = .starting(step)
-    if step == .leaveData {
-      goals = devices.map { isGoingBack ? $0.state : configuration.keepStopped ? .stop : .running }
-    }
+  private mutating func start(at now: MonotonicTime) -> [SessionEffect] {
+    phase = .starting
+    let goals = devices.map { isGoingBack ? $0.state : configuration.keepStopped ? .stop : .running }
     // Out of RESUMING the ladder knows one way only, the reset; a whole state leaves it by the arc to STOP.
-    let direction: GroupMover.Direction = !isGoingBack && step == .leaveData ? .forward : .back
-    return mover.start(step, towards: goals, direction: direction, at: now)
+    return group.start(
+      towards: goals, isWayBack: isGoingBack, leavingData: isGoingBack ? .back : .forward, at: now)
   }
 
   private mutating func end() -> [SessionEffect] {
-    guard zip(sinks, mover.members).allSatisfy({ $0.writes == 0 || $1.isHung }) else { return [] }
+    guard zip(sinks, group.mover.members).allSatisfy({ $0.writes == 0 || $1.isHung }) else { return [] }
     guard fault != nil || channelBroken || framesUnderWay == 0 else { return [] }
     phase = .ended
     outcome = SessionOutcome(
       fault: fault, cleanupFaults: cleanupFaults,
-      devices: mover.outcomes(of: devices))
+      devices: group.outcomes(of: devices))
     return []
   }
 
@@ -284,8 +283,8 @@ public struct LoadSession: SessionMachine {
     for device in sinks.indices where sinks[device].initialPending && sinks[device].writes == 0 {
       effects += answer(device)
     }
-    if streamEnded, fault == nil, held.isEmpty, sinks.allSatisfy({ $0.writes == 0 }), mover.isSettled {
-      effects += start(.leaveData, at: now)
+    if streamEnded, fault == nil, held.isEmpty, sinks.allSatisfy({ $0.writes == 0 }), group.mover.isSettled {
+      effects += start(at: now)
     }
     return effects
   }
@@ -310,12 +309,12 @@ public struct LoadSession: SessionMachine {
       return true
     case .void(let device):
       // The device begins anew: what is under way ends, it is reset, and it goes back into RESUMING.
-      guard sinks[device].writes == 0, !mover.isBusy(device) else { return false }
+      guard sinks[device].writes == 0, !group.mover.isBusy(device) else { return false }
       guard sinks[device].isVoiding else {
         sinks[device].isVoiding = true
         // The source counts on an answer to each mark, also to one that has become void.
         if sinks[device].initialPending { effects += answer(device) }
-        effects.append(mover.restart(device, to: .resuming, at: now))
+        effects.append(group.mover.restart(device, to: .resuming, at: now))
         return false
       }
       sinks[device] = Sink()

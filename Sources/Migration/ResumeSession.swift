@@ -1,61 +1,59 @@
 // SPDX-License-Identifier: Apache-2.0
 
-/// Lets a group of stopped devices run, in the steps of ``Quiescing``, with no stream: after a hold, for example.
+/// Lets a group of stopped devices run, in the steps of a ``QuiescePlan``, with no stream: after a hold, for example.
 public struct ResumeSession: SessionMachine {
   private let devices: [SessionDevice]
-  private var mover: GroupMover
-  private var step = Quiescing.StartStep.leaveData
+  private var group: QuiesceCoordinator
   private var faults: [SessionFault] = []
 
   public private(set) var outcome: SessionOutcome?
 
   /// - Parameters:
   ///   - devices: with the states that they are in.
+  ///   - plan: made for these devices.
   ///   - resetAllowed: a device that nothing else brings back may be reset, which empties it.
-  ///   - hangLimit: microseconds after which a device that does not answer is reported.
-  public init(devices: [SessionDevice], resetAllowed: Bool = false, hangLimit: UInt64 = 5_000_000) {
+  ///   - configuration: of its parts only the limit of a step matters here.
+  public init(
+    devices: [SessionDevice], plan: QuiescePlan, resetAllowed: Bool = false,
+    configuration: QuiesceConfiguration = QuiesceConfiguration()
+  ) {
     self.devices = devices
-    mover = GroupMover(devices: devices, resetAllowed: resetAllowed, hangLimit: hangLimit)
+    group = QuiesceCoordinator(
+      devices: devices, plan: plan, resetAllowed: resetAllowed, configuration: configuration)
   }
 
-  public var progress: [DeviceProgress] { mover.members.map { DeviceProgress(state: $0.state) } }
-  public var deadline: MonotonicTime? { mover.deadline }
+  public var progress: [DeviceProgress] { group.mover.members.map { DeviceProgress(state: $0.state) } }
+  public var steps: [StepReport] { group.reports }
+  public var deadline: MonotonicTime? { group.mover.deadline }
 
   public mutating func begin(at now: MonotonicTime) -> [SessionEffect] {
-    start(.leaveData, at: now) + proceed(at: now)
+    let effects = group.start(towards: devices.map { _ in .running }, isWayBack: false, at: now)
+    endIfDone()
+    return effects
   }
 
   public mutating func handle(_ event: SessionEvent, at now: MonotonicTime) -> [SessionEffect] {
     guard outcome == nil else { return [] }
     var effects: [SessionEffect] = []
     switch event {
-    case .control(let device, let request, let result):
-      let step = mover.handle(device, request, result, at: now)
+    case .control(let device, let request, let result, let times):
+      let step = group.handle(device, request, result, times, at: now)
       faults += step.faults
       effects += step.effects
+    case .declareDead(let device):
+      if group.mover.declareDead(device) { faults.append(.declaredDead(device)) }
     case .interrupt(let reason):
-      if mover.giveUpHung() { faults.append(.interrupted(reason)) }
+      if group.mover.giveUpHung() { faults.append(.interrupted(reason)) }
     default: break
     }
-    return effects + mover.noteHangs(at: now) + proceed(at: now)
-  }
-
-  private mutating func proceed(at now: MonotonicTime) -> [SessionEffect] {
-    var effects: [SessionEffect] = []
-    while mover.isSettled, outcome == nil {
-      if let next = step.next {
-        effects += start(next, at: now)
-      } else {
-        outcome = SessionOutcome(
-          fault: faults.first, cleanupFaults: Array(faults.dropFirst()),
-          devices: mover.outcomes(of: devices))
-      }
-    }
+    effects += group.mover.noteHangs(at: now) + group.proceed(at: now)
+    endIfDone()
     return effects
   }
 
-  private mutating func start(_ step: Quiescing.StartStep, at now: MonotonicTime) -> [SessionEffect] {
-    self.step = step
-    return mover.start(step, towards: devices.map { _ in .running }, at: now)
+  private mutating func endIfDone() {
+    guard group.isAtRest else { return }
+    outcome = SessionOutcome(
+      fault: faults.first, cleanupFaults: Array(faults.dropFirst()), devices: group.outcomes(of: devices))
   }
 }

@@ -16,8 +16,8 @@ extension SaveSession {
     public var awaitsAnswers = false
     /// Transfer buffers, each of ``StreamFormat/maximumDataSize`` bytes.
     public var buffers = 8
-    /// Microseconds after which a device that does not answer is reported.
-    public var hangLimit: UInt64 = 5_000_000
+    /// How the group is brought to its stop.
+    public var quiescing = QuiesceConfiguration()
 
     /// The defaults.
     public init() {}
@@ -39,7 +39,7 @@ extension SaveSession {
     for device in devices where (device.vmmState?.count ?? 0) > StreamFormat.maximumDataSize {
       return "the VMM's state of \(device.name) is longer than \(StreamFormat.maximumDataSize) bytes"
     }
-    return Quiescing.refusal(devices: devices)
+    return nil
   }
 }
 

@@ -2,7 +2,7 @@
 
 /// The source's side: reads the state of a group of devices into a stream.
 ///
-/// Pre-copy where a device offers it, then the group stops in the steps of ``Quiescing``, every device is read to its
+/// Pre-copy where a device offers it, then the group stops in the steps of a ``QuiescePlan``, every device is read to its
 /// end, the stream is finished, and the group runs again or stays stopped. A fault at any point takes every device back
 /// to the state that it was found in.
 public struct SaveSession: SessionMachine {
@@ -10,23 +10,21 @@ public struct SaveSession: SessionMachine {
     case measuring
     case enteringPreCopy
     case preCopying
-    case stopping(Quiescing.StopStep)
+    case stopping
     case copying
     case finishing
-    case starting(Quiescing.StartStep)
+    case starting
     case ended
   }
 
   private let configuration: Configuration
   private let devices: [SessionDevice]
   private var phase = Phase.measuring
-  private var mover: GroupMover
+  private var group: QuiesceCoordinator
   private var writer = StreamWriter()
   private var pumps: [SavePump]
   private var freeBuffers: [Int]
   private var nextReader = 0
-  /// Where each device should end; settled when the way there begins.
-  private var goals: [MigrationState] = []
   private var fault: SessionFault?
   private var cleanupFaults: [SessionFault] = []
   private var channelBroken = false
@@ -44,19 +42,21 @@ public struct SaveSession: SessionMachine {
   /// When the last device was back where it should be; nil before.
   public private(set) var stopEnded: MonotonicTime?
 
-  /// - Parameter devices: at least one, each in RUNNING, RUNNING_P2P or STOP; see ``refusal(devices:)``.
-  public init(devices: [SessionDevice], configuration: Configuration = Configuration()) {
+  /// - Parameters:
+  ///   - devices: at least one, each in RUNNING, RUNNING_P2P or STOP; see ``refusal(devices:)``.
+  ///   - plan: made for these devices.
+  public init(devices: [SessionDevice], plan: QuiescePlan, configuration: Configuration = Configuration()) {
     precondition(!devices.isEmpty && configuration.buffers > 0)
     self.devices = devices
     self.configuration = configuration
-    mover = GroupMover(
-      devices: devices, resetAllowed: configuration.resetAllowed, hangLimit: configuration.hangLimit)
+    group = QuiesceCoordinator(
+      devices: devices, plan: plan, resetAllowed: configuration.resetAllowed, configuration: configuration.quiescing)
     pumps = devices.map { _ in SavePump(limits: configuration.pace) }
     freeBuffers = Array((0..<configuration.buffers).reversed())
   }
 
   public var progress: [DeviceProgress] {
-    zip(mover.members, pumps).map { member, pump in
+    zip(group.mover.members, pumps).map { member, pump in
       DeviceProgress(
         state: member.state, bytes: pump.bytes, preCopyBytes: pump.preCopyBytes,
         expectedBytes: pump.expectedBytes)
@@ -66,9 +66,11 @@ public struct SaveSession: SessionMachine {
   /// How often each device's state was begun anew because its guest reset it.
   public var restarts: [Int] { pumps.map(\.restarts) }
 
+  public var steps: [StepReport] { group.reports }
+
   public var deadline: MonotonicTime? {
     let infos = isAskingForInfos ? pumps.indices.filter(canBeAskedForInfo).compactMap { pumps[$0].infoDue } : []
-    return (infos + [mover.deadline].compactMap { $0 }).min()
+    return (infos + [group.mover.deadline].compactMap { $0 }).min()
   }
 
   // MARK: Steps
@@ -80,7 +82,7 @@ public struct SaveSession: SessionMachine {
       if let vmmState = device.vmmState { effects.append(send(writer.vmmState(device: index, bytes: vmmState))) }
     }
     if configuration.awaitsAnswers { effects.append(.receive(buffer: nil)) }
-    for index in devices.indices { effects.append(mover.ask(index, .stopCopySize, at: now)) }
+    for index in devices.indices { effects.append(group.mover.ask(index, .stopCopySize, at: now)) }
     return effects
   }
 
@@ -88,8 +90,8 @@ public struct SaveSession: SessionMachine {
     guard outcome == nil else { return [] }
     var effects: [SessionEffect] = []
     switch event {
-    case .control(let device, let request, let result):
-      effects += control(device, request, result, at: now)
+    case .control(let device, let request, let result, let times):
+      effects += control(device, request, result, times, at: now)
     case .read(let device, let buffer, let result):
       effects += read(device, buffer, result, at: now)
     case .sent(let payload):
@@ -104,7 +106,7 @@ public struct SaveSession: SessionMachine {
     case .channelFinished:
       if fault == nil, phase == .finishing {
         isStreamComplete = true
-        effects += start(.leaveData, at: now)
+        effects += start(at: now)
       }
     case .interrupt(let reason):
       // On the way back there is nothing to end, but there may be a device that never answers.
@@ -113,13 +115,18 @@ public struct SaveSession: SessionMachine {
       } else if giveUpHung(), fault == nil {
         fail(.interrupted(reason))
       }
+    case .vcpusStopped:
+      group.noteVCPUsStopped()
+    case .declareDead(let device):
+      let isRead = pumps.indices.contains(device) && pumps[device].reads > 0
+      if group.mover.declareDead(device, dataIsUnderWay: isRead) { fail(.declaredDead(device)) }
     case .received(_, let item):
       if case .initialLoaded(let device) = item, pumps.indices.contains(device) { pumps[device].takeAnswer() }
       effects.append(.receive(buffer: nil))
     case .time, .written:
       break
     }
-    effects += mover.noteHangs(at: now)
+    effects += group.mover.noteHangs(at: now)
     effects += proceed(at: now)
     return effects
   }
@@ -137,49 +144,48 @@ public struct SaveSession: SessionMachine {
 
   private mutating func step(at now: MonotonicTime) -> [SessionEffect] {
     if fault != nil, !isGoingBack {
-      guard mover.isSettled else { return [] }
+      guard group.mover.isSettled else { return [] }
       let questions = look(at: now)
-      return questions.isEmpty ? [.note(.phase("going back"))] + start(.leaveData, at: now) : questions
+      return questions.isEmpty ? [.note(.phase("going back"))] + start(at: now) : questions
     }
     switch phase {
     case .measuring:
-      guard mover.isSettled else { return [] }
-      guard configuration.preCopy, mover.members.contains(where: { preCopyState(of: $0) != nil }) else {
-        return stop(.endPeerTransfers, at: now)
+      guard group.mover.isSettled else { return [] }
+      guard configuration.preCopy, group.mover.members.contains(where: { preCopyState(of: $0) != nil }) else {
+        return stop(at: now)
       }
       phase = .enteringPreCopy
-      return [.note(.phase("pre-copy"))] + mover.begin(.forward, targets: mover.members.map(preCopyState), at: now)
+      return group.enterPreCopy(group.mover.members.map(preCopyState), at: now)
     case .enteringPreCopy:
-      guard mover.isSettled else { return [] }
+      let effects = group.proceed(at: now)
+      guard group.isAtRest else { return effects }
       phase = .preCopying
-      for index in pumps.indices where mover.members[index].state?.isSaving == true { pumps[index].infoDue = now }
-      return []
+      for index in pumps.indices where group.mover.members[index].state?.isSaving == true { pumps[index].infoDue = now }
+      return effects
     case .preCopying:
       return preCopy(at: now)
-    case .stopping(let step):
-      guard mover.isSettled else { return [] }
-      if let next = step.next { return stop(next, at: now) }
+    case .stopping:
+      let effects = group.proceed(at: now)
+      if stopBegan == nil, group.step != nil { stopBegan = now }
+      guard group.isAtRest else { return effects }
       phase = .copying
       for index in pumps.indices { pumps[index].isAtEnd = false }
-      return [.note(.phase("copying"))]
+      return effects + [.note(.phase("copying"))]
     case .copying:
       return copy()
     case .finishing, .ended:
       return []
-    case .starting(let step):
-      guard mover.isSettled else { return [] }
-      if let next = step.next { return start(next, at: now) }
-      return end(at: now)
+    case .starting:
+      let effects = group.proceed(at: now)
+      return group.isAtRest ? effects + end(at: now) : effects
     }
   }
 
-  private var isGoingBack: Bool {
-    if case .starting = phase { true } else { phase == .ended }
-  }
+  private var isGoingBack: Bool { phase == .starting || phase == .ended }
 
   private mutating func fail(_ fault: SessionFault) {
     if self.fault == nil { self.fault = fault } else { cleanupFaults.append(fault) }
-    mover.halt()
+    group.mover.halt()
   }
 
   /// Before the way back begins: asks those devices where they are of which that is not known.
@@ -189,17 +195,17 @@ public struct SaveSession: SessionMachine {
     // A guest's reset that nobody looked into yet.
     for device in pumps.indices where pumps[device].suspicion != nil {
       pumps[device].suspicion = nil
-      mover.observe(device, state: nil)
+      group.mover.observe(device, state: nil)
     }
-    return mover.look(at: now)
+    return group.mover.look(at: now)
   }
 
   private mutating func giveUpHung() -> Bool {
-    if mover.giveUpHung() { return true }
+    if group.mover.giveUpHung() { return true }
     // When nothing else is left to wait for, a read that outlives its session hangs too.
-    guard phase == .starting(.startAll), mover.isSettled else { return false }
-    let hung = pumps.indices.filter { pumps[$0].reads > 0 && !mover.members[$0].isHung }
-    for device in hung { mover.giveUp(device) }
+    guard phase == .starting, group.isAtRest else { return false }
+    let hung = pumps.indices.filter { pumps[$0].reads > 0 && !group.mover.members[$0].isHung }
+    for device in hung { group.mover.giveUp(device) }
     return !hung.isEmpty
   }
 
@@ -218,43 +224,41 @@ public struct SaveSession: SessionMachine {
     }
   }
 
-  private mutating func stop(_ step: Quiescing.StopStep, at now: MonotonicTime) -> [SessionEffect] {
-    phase = .stopping(step)
-    if stopBegan == nil { stopBegan = now }
-    return mover.stop(step, towards: .stopCopy, at: now)
+  private mutating func stop(at now: MonotonicTime) -> [SessionEffect] {
+    phase = .stopping
+    return group.stop(towards: .stopCopy, at: now)
   }
 
-  private mutating func start(_ step: Quiescing.StartStep, at now: MonotonicTime) -> [SessionEffect] {
-    phase = .starting(step)
-    if step == .leaveData {
-      goals = devices.map { fault == nil && configuration.keepStopped ? .stop : $0.state }
-    }
-    return mover.start(step, towards: goals, at: now)
+  private mutating func start(at now: MonotonicTime) -> [SessionEffect] {
+    phase = .starting
+    let goals = devices.map { fault == nil && configuration.keepStopped ? .stop : $0.state }
+    return group.start(towards: goals, isWayBack: fault != nil, at: now)
   }
 
   private mutating func end(at now: MonotonicTime) -> [SessionEffect] {
     // Reads that were under way end with the session that they belong to; only then are their buffers free.
-    guard zip(pumps, mover.members).allSatisfy({ $0.reads == 0 || $1.isHung }) else { return [] }
+    guard zip(pumps, group.mover.members).allSatisfy({ $0.reads == 0 || $1.isHung }) else { return [] }
     guard fault != nil || channelBroken || framesUnderWay == 0 else { return [] }
     phase = .ended
     stopEnded = now
     outcome = SessionOutcome(
       fault: fault, cleanupFaults: cleanupFaults,
-      devices: mover.outcomes(of: devices))
+      devices: group.outcomes(of: devices))
     return []
   }
 
   private mutating func control(
-    _ device: Int, _ request: ControlRequest, _ result: Result<ControlAnswer, DeviceError>, at now: MonotonicTime
+    _ device: Int, _ request: ControlRequest, _ result: Result<ControlAnswer, DeviceError>, _ times: RequestTimes,
+    at now: MonotonicTime
   ) -> [SessionEffect] {
-    guard mover.expects(device, request) else { return [] }
+    guard group.mover.expects(device, request) else { return [] }
     switch request {
     case .stopCopySize:
-      mover.release(device)
+      group.mover.release(device)
       if case .success(.stopCopySize(let size)) = result { pumps[device].stopCopySize = size }
       return []
     case .preCopyInfo:
-      mover.release(device)
+      group.mover.release(device)
       switch result {
       case .success(.preCopyInfo(let info)):
         return take(info, of: device, at: now)
@@ -266,15 +270,15 @@ public struct SaveSession: SessionMachine {
       }
     case .readState where pumps[device].suspicion != nil && phase == .preCopying:
       return settleSuspicion(device, result, at: now)
-    case .setState, .readState, .reset:
-      let step = mover.handle(device, request, result, at: now)
+    case .setState, .readState, .flush, .reset:
+      let step = group.handle(device, request, result, times, at: now)
       for fault in step.faults { fail(fault) }
       var effects = step.effects
       if step.openedData {
         pumps[device].isOpen = true
         if phase == .preCopying { pumps[device].infoDue = now }
       }
-      if mover.members[device].state?.isSaving == false { pumps[device].isOpen = false }
+      if group.mover.members[device].state?.isSaving == false { pumps[device].isOpen = false }
       if step.isUnexpectedSession { effects += restart(device) }
       return effects
     }
@@ -334,24 +338,24 @@ public struct SaveSession: SessionMachine {
   private var isReadyToStop: Bool { pumps.allSatisfy { $0.isReadyToStop(awaitsAnswer: configuration.awaitsAnswers) } }
 
   private func canBeAskedForInfo(_ device: Int) -> Bool {
-    !mover.isBusy(device) && pumps[device].isOpen && pumps[device].suspicion == nil
+    !group.mover.isBusy(device) && pumps[device].isOpen && pumps[device].suspicion == nil
   }
 
   private mutating func preCopy(at now: MonotonicTime) -> [SessionEffect] {
     var effects: [SessionEffect] = []
     for device in pumps.indices
-    where pumps[device].suspicion != nil && pumps[device].reads == 0 && !mover.isBusy(device) {
-      effects.append(mover.ask(device, .readState, at: now))
+    where pumps[device].suspicion != nil && pumps[device].reads == 0 && !group.mover.isBusy(device) {
+      effects.append(group.mover.ask(device, .readState, at: now))
     }
     if isAskingForInfos {
       for device in pumps.indices where canBeAskedForInfo(device) {
         guard let due = pumps[device].infoDue, due <= now else { continue }
         pumps[device].infoDue = nil
-        effects.append(mover.ask(device, .preCopyInfo, at: now))
+        effects.append(group.mover.ask(device, .preCopyInfo, at: now))
       }
     }
     effects += pump()
-    if isReadyToStop, mover.isSettled { effects += stop(.endPeerTransfers, at: now) }
+    if isReadyToStop, group.mover.isSettled { effects += stop(at: now) }
     return effects
   }
 
@@ -390,22 +394,22 @@ public struct SaveSession: SessionMachine {
   private mutating func settleSuspicion(
     _ device: Int, _ result: Result<ControlAnswer, DeviceError>, at now: MonotonicTime
   ) -> [SessionEffect] {
-    mover.release(device)
+    group.mover.release(device)
     let suspicion = pumps[device].suspicion
     pumps[device].suspicion = nil
     switch result {
     case .success(.state(let state)) where state == .running || state == .runningP2P:
-      mover.observe(device, state: state)
+      group.mover.observe(device, state: state)
       pumps[device].isOpen = false
       var effects = restart(device)
-      guard fault == nil, let again = preCopyState(of: mover.members[device]) else { return effects }
-      effects.append(mover.ask(device, .setState(again), at: now))
+      guard fault == nil, let again = preCopyState(of: group.mover.members[device]) else { return effects }
+      effects.append(group.mover.ask(device, .setState(again), at: now))
       return effects
     case .success(.state(let state)):
-      mover.observe(device, state: state)
+      group.mover.observe(device, state: state)
       fail(.device(device, suspicion ?? DeviceError(.readState, .unexpectedState(state))))
     case .failure(let error):
-      mover.observe(device, state: nil)
+      group.mover.observe(device, state: nil)
       if let suspicion { fail(.device(device, suspicion)) }
       fail(.device(device, error))
     case .success:

@@ -40,6 +40,8 @@ public enum ControlRequest: Hashable, Sendable {
   case preCopyInfo
   /// ``MigratableDevice/stopCopySize()``.
   case stopCopySize
+  /// ``MigratableDevice/flush()``.
+  case flush
   /// ``MigratableDevice/reset()``.
   case reset
 }
@@ -54,6 +56,8 @@ public enum ControlAnswer: Hashable, Sendable {
   case preCopyInfo(PreCopyInfo)
   /// How many bytes it expects to give in STOP_COPY.
   case stopCopySize(UInt64?)
+  /// Its configuration space was read.
+  case flushed
   /// It was reset.
   case reset
 }
@@ -73,6 +77,9 @@ public enum SessionEffect: Hashable, Sendable {
   /// On the channel's other direction: take in the next frame; a payload of device data goes into this buffer. A
   /// source, which expects answers only, gives none.
   case receive(buffer: Int?)
+  /// Whoever owns the VM: stop its vCPUs, and everything else that touches the devices' regions, and say so by
+  /// ``SessionEvent/vcpusStopped``. Until then the session waits, and pre-copy has ended.
+  case stopVCPUs
   /// Tell whoever watches.
   case note(SessionNote)
 }
@@ -80,7 +87,7 @@ public enum SessionEffect: Hashable, Sendable {
 /// What happened.
 public enum SessionEvent: Sendable {
   /// A control request ended.
-  case control(device: Int, ControlRequest, Result<ControlAnswer, DeviceError>)
+  case control(device: Int, ControlRequest, Result<ControlAnswer, DeviceError>, RequestTimes)
   /// A read ended.
   case read(device: Int, buffer: Int, Result<DataRead, DeviceError>)
   /// A write ended; nil where it succeeded.
@@ -97,7 +104,14 @@ public enum SessionEvent: Sendable {
   case channelFailed(ChannelError)
   /// Time has passed: the moment of ``SessionMachine/deadline`` is here.
   case time
-  /// A person or a signal ends the session: everything goes back. Said again, devices that hang are given up.
+  /// The VM's vCPUs do not run, and nobody else touches the devices' regions, until the session is over and its devices
+  /// run. May be said at any time, once.
+  case vcpusStopped
+  /// Nobody waits any longer for a device that has not answered: the session fails, the device is left alone, and the
+  /// others go back. Ignored for a device that has nothing to answer.
+  case declareDead(device: Int)
+  /// A person or a signal ends the session: everything goes back. Said again, every device that was reported as hung is
+  /// declared dead.
   case interrupt(reason: String)
 }
 
@@ -105,9 +119,10 @@ public enum SessionEvent: Sendable {
 public enum SessionNote: Hashable, Sendable {
   /// The session enters a part of its way.
   case phase(String)
-  /// A device made one arc, or failed to; begin and end by the driving clock.
-  case arc(
-    device: Int, from: MigrationState?, to: MigrationState, begin: MonotonicTime, end: MonotonicTime, DeviceError?)
+  /// A device made one arc, or failed to.
+  case arc(ArcReport)
+  /// The group has ended a step, or was broken off in it.
+  case stepEnded(StepReport)
   /// A device was reset, and is empty.
   case reset(device: Int)
   /// The guest reset a device during pre-copy; its state is sent anew.
@@ -128,6 +143,8 @@ public enum SessionFault: Error, Hashable, Sendable {
   case mismatch(String)
   /// The guest reset a device again and again, this many times.
   case keptResetting(Int, times: Int)
+  /// A device did not answer, and its caller no longer waits for it.
+  case declaredDead(Int)
   /// A person or a signal ended it.
   case interrupted(String)
 }
@@ -180,4 +197,6 @@ public protocol SessionMachine: Sendable {
   var outcome: SessionOutcome? { get }
   /// One for each device.
   var progress: [DeviceProgress] { get }
+  /// The steps that the group has ended so far, in order.
+  var steps: [StepReport] { get }
 }

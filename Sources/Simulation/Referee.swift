@@ -16,11 +16,15 @@ struct Referee: Sendable {
     let hangs: Bool
   }
 
+  /// Who of a side's devices can start transfers to whom, by the side's number.
+  private let reachability: [Reachability]
   private(set) var violations: [String] = []
   private var suspicions: [Suspicion] = []
   /// Devices that ran on both sides before the source's session was over.
   private var twins: [String] = []
   private var sourceSucceeded: Bool?
+
+  init(reachability: [Reachability]) { self.reachability = reachability }
 
   mutating func record(_ text: String, at time: MonotonicTime) {
     violations.append("\(time.microseconds): \(text)")
@@ -33,21 +37,19 @@ struct Referee: Sendable {
   ) {
     let device = host.devices[index]
     let to = device.state
+    let links = reachability[host.side.rawValue]
     guard device.isInUse, !device.isFreshFromReset else { return }
     let stops = from.mayWriteMemory && !to.mayWriteMemory && to != .error
     let starts = to.mayStartPeerTransfers && !from.mayStartPeerTransfers
     for other in host.devices.indices where other != index && (stops || starts) {
       let peer = host.devices[other]
       guard peer.isInUse, !peer.isFreshFromReset else { continue }
-      let peerIsReady: Bool
-      if stops {
-        let hasP2P = peer.graph.contains(.runningP2P)
-        // A device without P2P states stops while the others still answer it; the others wait for it.
-        let mustHaveStopped = !hasP2P && device.graph.contains(.runningP2P)
-        peerIsReady = mustHaveStopped ? !peer.state.mayWriteMemory : !(hasP2P && peer.state.mayStartPeerTransfers)
-      } else {
-        peerIsReady = peer.state.mayWriteMemory
-      }
+      let peerHasP2P = peer.graph.contains(.runningP2P)
+      // Devices with P2P states wait for all others. One without waits for those of its kind that it has to do with.
+      let hasToDo =
+        device.graph.contains(.runningP2P) || peerHasP2P
+        || (stops ? links.reaches(other, index) : links.reaches(index, other))
+      let peerIsReady = !hasToDo || (stops ? !peer.state.mayStartPeerTransfers : peer.state.mayWriteMemory)
       guard !peerIsReady else { continue }
       let text = "\(host.side): device \(index) went from \(from) to \(to) while device \(other) was in \(peer.state)"
       suspicions.append(

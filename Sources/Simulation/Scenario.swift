@@ -53,12 +53,16 @@ public struct Scenario: Sendable {
   public var source: [SimulatedDevice.Configuration]
   /// The devices of the destination, in the same order.
   public var destination: [SimulatedDevice.Configuration]
+  /// Which devices of one host can start transfers to which others; nil where each can to each.
+  public var reachability: Reachability?
   /// What is between them.
   public var link = SimulatedLink()
   /// How the source saves. Whether it awaits answers is the link's matter.
   public var save = SaveSession.Configuration()
   /// How the destination loads. Whether it answers is the link's matter.
   public var load = LoadSession.Configuration()
+  /// How long the VM takes to stop its vCPUs once it is asked to.
+  public var vcpuStopMicroseconds: UInt64 = 100
   /// When a person ends a session.
   public var interrupts: [Interrupt] = []
   /// When the guest resets a device.

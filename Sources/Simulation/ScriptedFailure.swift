@@ -15,6 +15,8 @@ public struct ScriptedFailure: Hashable, Sendable {
     case preCopyInfo
     /// A question for the stop-copy size.
     case stopCopySize
+    /// A read of the configuration space.
+    case flush
     /// A reset by the host.
     case reset
     /// A read of device state.
@@ -62,6 +64,7 @@ extension ScriptedFailure.Operation {
     case .readState: [.readState]
     case .preCopyInfo: [.preCopyInfo]
     case .stopCopySize: [.stopCopySize]
+    case .flush: [.flush]
     case .reset: [.reset]
     }
   }

@@ -70,7 +70,7 @@ public struct SimulatedDevice: Sendable {
     case .setState(.stopCopy): configuration.stopCopyArcMicroseconds
     case .setState: configuration.arcMicroseconds
     case .reset: configuration.resetMicroseconds
-    case .readState, .preCopyInfo, .stopCopySize: configuration.callMicroseconds
+    case .readState, .preCopyInfo, .stopCopySize, .flush: configuration.callMicroseconds
     }
   }
 
@@ -100,6 +100,9 @@ public struct SimulatedDevice: Sendable {
       let bytes = content.pages.count * (content.pageBytes + ImageRecord.headerSize) + 2 * ImageRecord.headerSize
       return .success(.stopCopySize(configuration.tellsStopCopySize ? UInt64(bytes) : nil))
     case .preCopyInfo: return preCopyInfo(session: handle, script: script)
+    case .flush:
+      if let error = failure(.flush, script) { return .failure(error) }
+      return .success(.flushed)
     case .reset:
       if let error = failure(.reset, script) { return .failure(error) }
       reset()

@@ -22,6 +22,7 @@ struct SimulatedHost: Sendable {
       /// The data session that the driver held when the call began.
       let handle: Int?
       let number: Int
+      let began: MonotonicTime
     }
 
     var waiting: [Job] = []
@@ -31,11 +32,13 @@ struct SimulatedHost: Sendable {
     var isIdle: Bool { call == nil && waiting.isEmpty }
 
     /// Begins the next call, if none is under way.
-    mutating func begin(handle: Int?, script: (Job) -> ScriptedFailure.Effect?) -> Call? {
+    mutating func begin(
+      handle: Int?, at now: MonotonicTime, script: (Job) -> ScriptedFailure.Effect?
+    ) -> Call? {
       guard call == nil, !waiting.isEmpty else { return nil }
       let job = waiting.removeFirst()
       calls += 1
-      call = Call(job: job, script: script(job), handle: handle, number: calls)
+      call = Call(job: job, script: script(job), handle: handle, number: calls, began: now)
       return call
     }
 

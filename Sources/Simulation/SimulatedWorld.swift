@@ -28,7 +28,7 @@ public struct SimulatedWorld: Sendable {
   /// By the number of the side that sends.
   var directions: [LinkDirection]
   var queue = EventQueue<Event>()
-  var referee = Referee()
+  var referee: Referee
   var digest = RunDigest()
   var sessionEvents = [0, 0]
   var timers: [MonotonicTime?] = [nil, nil]
@@ -50,7 +50,8 @@ public struct SimulatedWorld: Sendable {
   /// - Parameters:
   ///   - scenario: with as many devices on one side as on the other, at least one.
   ///   - checksum: the stream's; any will do where speed or interchange do not matter.
-  public init(_ scenario: Scenario, checksum: StreamChecksum) {
+  /// - Throws: where no order brings the devices to a consistent stop.
+  public init(_ scenario: Scenario, checksum: StreamChecksum) throws(QuiesceRefusal) {
     self.scenario = scenario
     self.checksum = checksum
     hosts = [
@@ -63,8 +64,14 @@ public struct SimulatedWorld: Sendable {
     saving.awaitsAnswers = scenario.link.isTwoWay
     var loading = scenario.load
     loading.answers = scenario.link.isTwoWay
-    save = SaveSession(devices: hosts[0].sessionDevices, configuration: saving)
-    load = LoadSession(devices: hosts[1].sessionDevices, configuration: loading)
+    var plans: [QuiescePlan] = []
+    for host in hosts {
+      let reachability = scenario.reachability ?? .assumed(count: host.devices.count)
+      plans.append(try QuiescePlan(devices: host.sessionDevices, reachability: reachability))
+    }
+    save = SaveSession(devices: hosts[0].sessionDevices, plan: plans[0], configuration: saving)
+    load = LoadSession(devices: hosts[1].sessionDevices, plan: plans[1], configuration: loading)
+    referee = Referee(reachability: plans.map(\.reachability))
     mostEvents = Self.mostEvents(scenario)
     queue.put(.begin(.destination), at: now)
     queue.put(.begin(.source), at: now)

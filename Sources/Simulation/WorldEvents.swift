@@ -112,6 +112,8 @@ extension SimulatedWorld {
         if let buffer { lend(buffer, to: "receiving", side) }
         directions[1 - index].offers.append(buffer)
         receive(side)
+      case .stopVCPUs:
+        queue.put(.deliver(side, .vcpusStopped), at: now.adding(microseconds: scenario.vcpuStopMicroseconds))
       case .note(let note):
         notes.append(TimedNote(time: now, side: side, note: note))
         guard case .hung(let device, _, _) = note else { continue }
@@ -139,7 +141,7 @@ extension SimulatedWorld {
       return
     }
     let script = hosts[index].devices[device].begin(ScriptedFailure.Operation.counted(request))
-    guard let call = hosts[index].control[device].begin(handle: handle, script: { _ in script }) else { return }
+    guard let call = hosts[index].control[device].begin(handle: handle, at: now, script: { _ in script }) else { return }
     let duration = hosts[index].devices[device].microseconds(request)
     schedule(.controlDone(side, device: device, call: call.number), after: duration, script)
   }
@@ -159,7 +161,7 @@ extension SimulatedWorld {
       duration = hosts[index].devices[device].microseconds(writing: bytes)
     }
     let script = hosts[index].devices[device].begin([operation])
-    guard let call = hosts[index].data[device].begin(handle: handle, script: { _ in script }) else { return }
+    guard let call = hosts[index].data[device].begin(handle: handle, at: now, script: { _ in script }) else { return }
     schedule(.dataDone(side, device: device, call: call.number), after: duration, script)
   }
 
@@ -188,7 +190,8 @@ extension SimulatedWorld {
     digest.add(UInt64(device) << 32 | UInt64(hosts[index].devices[device].state.rawValue))
     digest.add(hosts[index].devices[device].savedDigest ?? 0)
     abortHangingData(side, device)
-    deliver(.control(device: device, call.job, result), to: side)
+    let times = RequestTimes(began: call.began, ended: now)
+    deliver(.control(device: device, call.job, result, times), to: side)
     beginControl(side, device)
   }
 

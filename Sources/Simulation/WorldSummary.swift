@@ -5,8 +5,10 @@ extension SimulatedWorld {
   /// How the simulation ended or, before its end, how far it is.
   public var summary: SimulationSummary {
     let arcs = notes.compactMap { timed -> (device: Int, arc: TimedArc)? in
-      guard case .arc(let device, let from, let to, let begin, let end, let error) = timed.note else { return nil }
-      return (device, TimedArc(side: timed.side, from: from, to: to, begin: begin, end: end, error: error))
+      guard case .arc(let arc) = timed.note else { return nil }
+      let took = TimedArc(
+        side: timed.side, from: arc.from, to: arc.to, begin: arc.times.began, end: arc.times.ended, error: arc.error)
+      return (arc.device, took)
     }
     let devices = hosts[0].devices.indices.map { index in
       let source = hosts[0].devices[index]
@@ -38,7 +40,7 @@ extension SessionEvent {
   /// A number for each kind of event, for the digest of a run.
   var code: UInt64 {
     switch self {
-    case .control(let device, _, let result):
+    case .control(let device, _, let result, _):
       if case .success = result { UInt64(device) << 8 | 1 } else { UInt64(device) << 8 | 2 }
     case .read(let device, _, let result):
       switch result {
@@ -54,6 +56,8 @@ extension SessionEvent {
     case .channelFailed: 12
     case .time: 13
     case .interrupt: 14
+    case .vcpusStopped: 15
+    case .declareDead(let device): UInt64(device) << 8 | 16
     }
   }
 }

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 internal import CVFIO
+internal import Glibc
 public import LinuxIO
 public import Migration
 
@@ -112,6 +113,21 @@ public final class KernelDevice: MigratableDevice {
       throw failure
     }
     return request.body.stop_copy_length
+  }
+
+  /// Reads the command and status registers of a PCI function, by sysfs: the kernel asks the device itself for them. A
+  /// read through the VFIO descriptor may be answered by the driver, or end the device's P2P state.
+  public func flush() throws(DeviceError) {
+    guard case .pci(let address) = name else { return }
+    do throws(SystemError) {
+      let file = try Descriptor.open("/sys/bus/pci/devices/\(address)/config", O_RDONLY)
+      var registers: [UInt8] = [0, 0, 0, 0]
+      var span = registers.mutableSpan
+      let got = try file.read(into: &span, at: 4)
+      if got != 4 { throw SystemError("reading", "the configuration space of \(address)", errno: EIO) }
+    } catch {
+      throw self.error(.flush, error)
+    }
   }
 
   /// Resets the device. The corresponding C constant is `VFIO_DEVICE_RESET`.

@@ -100,6 +100,17 @@ struct DeviceAccess {
     return .failed("\(reason); opening has reset \(names)")
   }
 
+  /// The order in which open devices stop.
+  func plan(
+    _ devices: [SessionDevice], _ reachability: Reachability, of opened: [OpenDevice]
+  ) throws(CommandFailure) -> QuiescePlan {
+    do throws(QuiesceRefusal) {
+      return try QuiescePlan(devices: devices, reachability: reachability)
+    } catch {
+      throw refusal("\(error) (\(error.remedy))", of: opened)
+    }
+  }
+
   /// Finds and opens devices, all or none. Says on `console` what opening does to them.
   func open(_ texts: [String], console: Console) throws(CommandFailure) -> [OpenDevice] {
     let records = try check(texts)

@@ -26,18 +26,11 @@ struct LoadCommand: FerryCommand {
 
   @OptionGroup var format: FormatOptions
   @OptionGroup var access: DeviceOptions
+  @OptionGroup var session: SessionOptions
+  @OptionGroup var peers: PeerOptions
 
   @Flag(help: "Leave the devices in stop, for a VMM to start.")
   var keepStopped = false
-
-  @Flag(help: "Load into devices that --pid names.")
-  var force = false
-
-  @Flag(help: "Reset a device that nothing else brings back, even where it still holds a whole state.")
-  var resetOnError = false
-
-  @Flag(name: .shortAndLong, help: "Print each step on standard error.")
-  var verbose = false
 
   @Argument(help: ArgumentHelp("The file; - is standard input.", valueName: "FILE"))
   var file: String
@@ -50,7 +43,7 @@ struct LoadCommand: FerryCommand {
   var command: [String] = []
 
   private enum CodingKeys: CodingKey {
-    case format, access, keepStopped, force, resetOnError, verbose, file, devices
+    case format, access, session, peers, keepStopped, file, devices
   }
 
   func validate() throws {
@@ -58,12 +51,13 @@ struct LoadCommand: FerryCommand {
   }
 
   func execute(_ console: Console) throws {
-    if access.pid != nil, !force { throw CommandFailure.refused(StateCommand.needsForce) }
+    if access.pid != nil, !session.force { throw CommandFailure.refused(StateCommand.needsForce) }
     if let program = command.first, Files.program(program) == nil {
       throw CommandFailure.nothing("there is no program \(program) to hand the devices to")
     }
     let deviceAccess = DeviceAccess(way: access.way)
-    try deviceAccess.check(devices)
+    let reachability = try SessionSupport.reachability(
+      of: deviceAccess.check(devices), peers, inventory: deviceAccess.inventory)
     let input = try InputFile(file)
     if input.isFile {
       // Whatever is wrong with a file is found here, while the devices are what they were.
@@ -75,22 +69,28 @@ struct LoadCommand: FerryCommand {
     let opened = try deviceAccess.open(devices, console: console)
     let described = try SessionSupport.describe(opened)
     if let refusal = LoadSession.refusal(devices: described) { throw deviceAccess.refusal(refusal, of: opened) }
+    let plan = try deviceAccess.plan(described, reachability, of: opened)
     var configuration = LoadSession.Configuration()
     configuration.keepStopped = keepStopped
-    configuration.resetAllowed = resetOnError
+    configuration.resetAllowed = session.resetOnError
+    configuration.quiescing = session.quiescing(peers)
     configuration.buffers = max(configuration.buffers, described.count)
     let names = described.map(\.name)
-    let display = SessionDisplay(console: console, names: names, verbose: verbose)
+    let display = SessionDisplay(console: console, names: names, verbose: session.verbose)
     let began = monotonicMicroseconds()
-    let session = try SessionSupport.run(
-      LoadSession(devices: described, configuration: configuration), devices: opened, channel: input.channel,
+    let ended = try SessionSupport.run(
+      LoadSession(devices: described, plan: plan, configuration: configuration), devices: opened, channel: input.channel,
       checksum: .xxh3, buffers: configuration.buffers, display: display)
     let took = monotonicMicroseconds() - began
-    guard let outcome = session.outcome else { preconditionFailure("a session ends with an outcome") }
-    if format.wantsJSON, outcome.fault != nil { SessionSupport.reportFailure(outcome, names: names, format, console) }
+    guard let outcome = ended.outcome else { preconditionFailure("a session ends with an outcome") }
+    let start = MonotonicTime(microseconds: began)
+    let steps = JSON.array(ended.steps.map { $0.json(names: names, since: start) })
+    if format.wantsJSON, outcome.fault != nil {
+      SessionSupport.reportFailure(outcome, steps: steps, names: names, format, console)
+    }
     if case .mismatch(let reason) = outcome.fault { throw deviceAccess.refusal(reason, of: opened) }
     if let failure = outcome.failure(names: names, doing: "loading") { throw failure }
-    report(session, outcome, took: took, console)
+    report(ended, outcome, steps: steps, took: took, console)
     if let signal = SignalDesk.end, !command.isEmpty {
       throw CommandFailure.failed("signal \(signal) came: \(command[0]) is not run, and the devices are let go")
     }
@@ -121,7 +121,9 @@ struct LoadCommand: FerryCommand {
     }
   }
 
-  private func report(_ session: LoadSession, _ outcome: SessionOutcome, took: UInt64, _ console: Console) {
+  private func report(
+    _ session: LoadSession, _ outcome: SessionOutcome, steps: JSON, took: UInt64, _ console: Console
+  ) {
     if format.wantsJSON {
       let devices = zip(outcome.devices, zip(session.progress, session.vmmStates)).map { device, figures in
         JSON.object([
@@ -129,7 +131,10 @@ struct LoadCommand: FerryCommand {
           "vmm_state_bytes": JSON(figures.1?.count),
         ])
       }
-      console.json(.object(["file": .string(file), "devices": .array(devices), "total_us": .unsigned(took)]), format)
+      console.json(
+        .object([
+          "file": .string(file), "devices": .array(devices), "total_us": .unsigned(took), "steps": steps,
+        ]), format)
       return
     }
     for (device, progress) in zip(outcome.devices, session.progress) {

@@ -23,6 +23,8 @@ struct SaveCommand: FerryCommand {
 
   @OptionGroup var format: FormatOptions
   @OptionGroup var access: DeviceOptions
+  @OptionGroup var session: SessionOptions
+  @OptionGroup var peers: PeerOptions
 
   @Option(name: .shortAndLong, help: ArgumentHelp("Where to write; - is standard output.", valueName: "FILE"))
   var output: String
@@ -32,15 +34,6 @@ struct SaveCommand: FerryCommand {
 
   @Flag(inversion: .prefixedNo, help: "Read state ahead of the stop where the device offers it.")
   var preCopy = true
-
-  @Flag(help: "Save devices that --pid names.")
-  var force = false
-
-  @Flag(help: "Reset a device that nothing else brings back. What its guest had in it is lost.")
-  var resetOnError = false
-
-  @Flag(name: .shortAndLong, help: "Print each step on standard error.")
-  var verbose = false
 
   @Argument(help: ArgumentHelp("The devices, in the order of the stream.", valueName: "DEV"))
   var devices: [String]
@@ -53,9 +46,10 @@ struct SaveCommand: FerryCommand {
   }
 
   func execute(_ console: Console) throws {
-    if access.pid != nil, !force { throw CommandFailure.refused(StateCommand.needsForce) }
+    if access.pid != nil, !session.force { throw CommandFailure.refused(StateCommand.needsForce) }
     let deviceAccess = DeviceAccess(way: access.way)
-    try deviceAccess.check(devices)
+    let reachability = try SessionSupport.reachability(
+      of: deviceAccess.check(devices), peers, inventory: deviceAccess.inventory)
     let file = try OutputFile(output)
     // Nothing is left of it once it was kept.
     defer { file.discard() }
@@ -63,36 +57,42 @@ struct SaveCommand: FerryCommand {
     let opened = try deviceAccess.open(devices, console: console)
     let described = try SessionSupport.describe(opened)
     if let refusal = SaveSession.refusal(devices: described) { throw deviceAccess.refusal(refusal, of: opened) }
+    let plan = try deviceAccess.plan(described, reachability, of: opened)
     var configuration = SaveSession.Configuration()
     configuration.keepStopped = keepStopped
     configuration.preCopy = preCopy
-    configuration.resetAllowed = resetOnError
+    configuration.resetAllowed = session.resetOnError
+    configuration.quiescing = session.quiescing(peers)
     configuration.buffers = max(configuration.buffers, described.count)
     let names = described.map(\.name)
-    let display = SessionDisplay(console: console, names: names, verbose: verbose)
+    let display = SessionDisplay(console: console, names: names, verbose: session.verbose)
     let began = monotonicMicroseconds()
-    let session = try SessionSupport.run(
-      SaveSession(devices: described, configuration: configuration), devices: opened, channel: file.channel,
+    let ended = try SessionSupport.run(
+      SaveSession(devices: described, plan: plan, configuration: configuration), devices: opened, channel: file.channel,
       checksum: .xxh3, buffers: configuration.buffers, display: display)
     let took = monotonicMicroseconds() - began
-    guard let outcome = session.outcome else { preconditionFailure("a session ends with an outcome") }
-    if session.isStreamComplete {
+    guard let outcome = ended.outcome else { preconditionFailure("a session ends with an outcome") }
+    if ended.isStreamComplete {
       do throws(CommandFailure) {
         try file.keep()
       } catch {
         throw outcome.failure(names: names, doing: "saving") ?? error
       }
     }
-    if format.wantsJSON, outcome.fault != nil { SessionSupport.reportFailure(outcome, names: names, format, console) }
-    if let failure = outcome.failure(names: names, doing: session.isStreamComplete ? "running again" : "saving") {
+    let start = MonotonicTime(microseconds: began)
+    let steps = JSON.array(ended.steps.map { $0.json(names: names, since: start) })
+    if format.wantsJSON, outcome.fault != nil {
+      SessionSupport.reportFailure(outcome, steps: steps, names: names, format, console)
+    }
+    if let failure = outcome.failure(names: names, doing: ended.isStreamComplete ? "running again" : "saving") {
       throw failure
     }
-    report(session, outcome, took: took, toError: file.isStandardOutput, console)
-    if keepStopped { try hold(opened, described, console) }
+    report(ended, outcome, steps: steps, took: took, toError: file.isStandardOutput, console)
+    if keepStopped { try hold(opened, plan, console) }
   }
 
   private func report(
-    _ session: SaveSession, _ outcome: SessionOutcome, took: UInt64, toError: Bool, _ console: Console
+    _ session: SaveSession, _ outcome: SessionOutcome, steps: JSON, took: UInt64, toError: Bool, _ console: Console
   ) {
     let downtime =
       keepStopped ? nil : session.stopBegan.flatMap { began in session.stopEnded.map { $0.microseconds(since: began) } }
@@ -108,7 +108,7 @@ struct SaveCommand: FerryCommand {
       say(
         JSON.object([
           "file": .string(output), "devices": .array(devices), "downtime_us": JSON(downtime),
-          "total_us": .unsigned(took),
+          "total_us": .unsigned(took), "steps": steps,
         ]).text(pretty: format.pretty))
       return
     }
@@ -120,16 +120,18 @@ struct SaveCommand: FerryCommand {
     say((downtime.map { "stopped for \(Figures.time($0)), " } ?? "stopped; ") + "\(Figures.time(took)) in all")
   }
 
-  private func hold(_ opened: [OpenDevice], _ described: [SessionDevice], _ console: Console) throws {
+  private func hold(_ opened: [OpenDevice], _ plan: QuiescePlan, _ console: Console) throws {
     let signal = SessionSupport.hold(resumable: true) {
-      console.note("holding \(described.count) stopped: SIGUSR1 lets them run again, SIGTERM lets them go")
+      console.note("holding \(opened.count) stopped: SIGUSR1 lets them run again, SIGTERM lets them go")
     }
     guard signal == SIGUSR1 else { return }
+    let described = try SessionSupport.describe(opened)
     let names = described.map(\.name)
-    let session = try SessionSupport.run(
-      ResumeSession(devices: try SessionSupport.describe(opened), resetAllowed: resetOnError), devices: opened,
-      channel: NoChannel(), checksum: .xxh3, buffers: 0,
-      display: SessionDisplay(console: console, names: names, verbose: verbose))
-    if let failure = session.outcome?.failure(names: names, doing: "running again") { throw failure }
+    let resumed = try SessionSupport.run(
+      ResumeSession(
+        devices: described, plan: plan, resetAllowed: session.resetOnError, configuration: session.quiescing(peers)),
+      devices: opened, channel: NoChannel(), checksum: .xxh3, buffers: 0,
+      display: SessionDisplay(console: console, names: names, verbose: session.verbose))
+    if let failure = resumed.outcome?.failure(names: names, doing: "running again") { throw failure }
   }
 }

@@ -22,11 +22,16 @@ final class SessionDisplay {
     case .phase(let name):
       phase = name
       if verbose { say("\(name)") }
-    case .arc(let device, let from, let to, let begin, let end, let error):
-      let time = Figures.time(end.microseconds(since: begin))
-      if verbose {
-        say("\(names[device]): \(from?.name ?? "unknown") -> \(to) in \(time)\(error.map { ": \($0)" } ?? "")")
-      }
+    case .arc(let arc):
+      guard verbose else { return }
+      let time = Figures.time(arc.times.microseconds)
+      say(
+        "\(names[arc.device]): \(arc.from?.name ?? "unknown") -> \(arc.to) in \(time)"
+          + (arc.error.map { ": \($0)" } ?? ""))
+    case .stepEnded(let report):
+      guard verbose else { return }
+      let time = Figures.time(report.ended.microseconds(since: report.began))
+      say("\(report.step): done in \(time), the devices \(Figures.time(report.skew)) apart")
     case .reset(let device):
       say("\(names[device]) was reset: what was in it is lost")
     case .restarted(let device, let times):
@@ -88,6 +93,7 @@ extension SessionOutcome {
     case .stream(let error): "\(error)"
     case .mismatch(let reason): reason
     case .keptResetting(let index, let times): "the guest of \(names[index]) reset it \(times) times during pre-copy"
+    case .declaredDead(let index): "\(names[index]) did not answer and was declared dead"
     case .interrupted(let reason): "interrupted by \(reason)"
     }
   }

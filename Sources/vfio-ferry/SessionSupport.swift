@@ -25,6 +25,16 @@ enum SessionSupport {
     return described
   }
 
+  /// Who of the devices can start transfers to whom. Asked before they are opened, because a wrong option must cost
+  /// nothing.
+  static func reachability(
+    of records: [DeviceRecord], _ peers: PeerOptions, inventory: Inventory
+  ) throws(CommandFailure) -> Reachability {
+    // One device alone has no peers; the tree need not be read.
+    let tree = records.count > 1 ? PCIScanner(root: inventory.root).tree() : PCITree(functions: [], hasIOMMU: false)
+    return try peers.reachability(of: records, tree: tree)
+  }
+
   /// Runs a session that signals can end.
   static func run<Machine: SessionMachine>(
     _ session: Machine, devices: [OpenDevice], channel: any Channel, checksum: StreamChecksum, buffers: Int,
@@ -48,9 +58,9 @@ enum SessionSupport {
     }
   }
 
-  /// What a script needs to know after a session that failed: where every device is.
+  /// What a script needs to know after a session that failed: where every device is, and how it came there.
   static func reportFailure(
-    _ outcome: SessionOutcome, names: [String], _ format: FormatOptions, _ console: Console
+    _ outcome: SessionOutcome, steps: JSON, names: [String], _ format: FormatOptions, _ console: Console
   ) {
     let devices = outcome.devices.map { device in
       JSON.object([
@@ -59,7 +69,7 @@ enum SessionSupport {
       ])
     }
     let error = outcome.failure(names: names, doing: "this")?.message
-    console.json(.object(["error": JSON(error), "devices": .array(devices)]), format)
+    console.json(.object(["error": JSON(error), "devices": .array(devices), "steps": steps]), format)
   }
 
   /// Waits for a signal, holding the devices meanwhile.

@@ -41,7 +41,12 @@ struct SimulateCommand: FerryCommand {
   func execute(_ console: Console) throws {
     var scenario = Scenario.nicAndGPU(nicBytes: nic << 20, gpuBytes: gpu << 20, seed: seed)
     scenario.link.bytesPerMicrosecond = UInt64(link / 8)
-    var world = SimulatedWorld(scenario, checksum: .xxh3)
+    var world: SimulatedWorld
+    do throws(QuiesceRefusal) {
+      world = try SimulatedWorld(scenario, checksum: .xxh3)
+    } catch {
+      throw CommandFailure.refused("\(error)")
+    }
     if let refusal = world.refusal { throw CommandFailure.refused(refusal) }
     if format.wantsJSON {
       let summary = world.run()

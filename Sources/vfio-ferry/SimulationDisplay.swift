@@ -65,8 +65,9 @@ struct SimulationDisplay {
     case .reset(let device): return "\(side)  device \(device) was reset"
     case .hung(let device, _, let waited):
       return "\(side)  device \(device) has not answered for \(Figures.time(waited))"
-    case .arc(let device, _, let to, _, _, let error):
-      return error.map { "\(side)  device \(device) failed to reach \(to): \($0)" }
+    case .arc(let arc):
+      return arc.error.map { "\(side)  device \(arc.device) failed to reach \(arc.to): \($0)" }
+    case .stepEnded: return nil
     }
   }
 }

@@ -20,6 +20,7 @@ final class FileDevice: MigratableDevice, MigrationData {
     state == .stopCopy ? self : nil
   }
   func stopCopySize() throws(DeviceError) -> UInt64? { nil }
+  func flush() throws(DeviceError) {}
   func reset() throws(DeviceError) {}
   func preCopyInfo() throws(DeviceError) -> PreCopyInfo { throw DeviceError(.preCopyInfo, .errno(.invalidArgument)) }
   func write(_ bytes: Span<UInt8>) throws(DeviceError) { throw DeviceError(.writeData, .errno(.invalidArgument)) }
@@ -77,11 +78,13 @@ func move(_ source: borrowing Descriptor, to sink: borrowing Descriptor) throws 
   let device = FileDevice(try source.duplicate())
   let described = SessionDevice(name: "bench", driver: "bench", features: .stopCopy, state: .running)
   let begin = monotonicMicroseconds()
-  let configuration = SaveSession.Configuration()
+  var configuration = SaveSession.Configuration()
+  configuration.quiescing.vcpusAreStopped = true
+  let plan = try QuiescePlan(devices: [described], reachability: .assumed(count: 1))
   let runner = try SessionRunner(
     devices: [device], channel: DescriptorChannel(owning: sink.duplicate()), checksum: .xxh3,
     buffers: configuration.buffers)
-  let ended = try runner.run(SaveSession(devices: [described], configuration: configuration))
+  let ended = try runner.run(SaveSession(devices: [described], plan: plan, configuration: configuration))
   let took = monotonicMicroseconds() - begin
   if ended.outcome?.fault != nil { fail("the engine failed: \(String(describing: ended.outcome))") }
   return Double(took)
@@ -162,12 +165,14 @@ do {
   let arguments = CommandLine.arguments
   if let size = arguments.dropFirst().first, size.hasPrefix("--move="), let mebibytes = Int(size.dropFirst(7)) {
     _ = try move(try filled(mebibytes << 20), to: Descriptor.inMemory(name: "engine"))
+  } else if arguments.dropFirst() == ["--quiesce"] {
+    if try !benchQuiescing() { exit(1) }
   } else if arguments.count == 2 {
     // First, while this process is small: the kernel counts a child's peak from before its exec.
     let results = [benchStart(arguments[1]), try benchMove(1 << 30), try benchMemory()]
     if results.contains(false) { exit(1) }
   } else {
-    fail("usage: ferry-bench PATH-OF-VFIO-FERRY")
+    fail("usage: ferry-bench PATH-OF-VFIO-FERRY, or in the lab ferry-bench --quiesce")
   }
 } catch {
   fail("\(error)")

@@ -122,6 +122,8 @@ final class FakeDevice: MigratableDevice {
     return UInt64(image.count)
   }
 
+  func flush() throws(DeviceError) { try call(.flush) }
+
   func reset() throws(DeviceError) {
     try call(.reset)
     resetNow()

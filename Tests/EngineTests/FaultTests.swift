@@ -33,6 +33,30 @@ struct FaultTests {
     devices.map { SessionDevice(name: "\($0.name)", driver: "fake", features: $0.graph.features, state: $0.state) }
   }
 
+  private func saveSession(_ devices: [SessionDevice]) throws -> SaveSession {
+    var configuration = SaveSession.Configuration()
+    configuration.quiescing = Self.quiescing
+    return SaveSession(devices: devices, plan: try plan(devices), configuration: configuration)
+  }
+
+  private func loadSession(_ devices: [SessionDevice]) throws -> LoadSession {
+    var configuration = LoadSession.Configuration()
+    configuration.quiescing = Self.quiescing
+    return LoadSession(devices: devices, plan: try plan(devices), configuration: configuration)
+  }
+
+  /// With every kind of request that there is.
+  private static let quiescing: QuiesceConfiguration = {
+    var configuration = QuiesceConfiguration()
+    configuration.vcpusAreStopped = true
+    configuration.flushes = true
+    return configuration
+  }()
+
+  private func plan(_ devices: [SessionDevice]) throws -> QuiescePlan {
+    try QuiescePlan(devices: devices, reachability: .assumed(count: devices.count))
+  }
+
   private func run<Machine: SessionMachine>(
     _ machine: Machine, _ devices: [FakeDevice], _ channel: any Channel, _ script: Script
   ) throws -> SessionOutcome {
@@ -45,14 +69,14 @@ struct FaultTests {
 
   private func save(_ devices: [FakeDevice], _ script: Script, to file: borrowing Descriptor) throws -> SessionOutcome {
     let channel = try DescriptorChannel(owning: file.duplicate())
-    return try run(SaveSession(devices: described(devices)), devices, channel, script)
+    return try run(try saveSession(described(devices)), devices, channel, script)
   }
 
   private func load(_ devices: [FakeDevice], _ script: Script, from file: borrowing Descriptor) throws -> SessionOutcome
   {
     file.seek(to: 0)
     let channel = try DescriptorChannel(owning: file.duplicate())
-    return try run(LoadSession(devices: described(devices)), devices, channel, script)
+    return try run(try loadSession(described(devices)), devices, channel, script)
   }
 
   /// What holds after every run, whatever went wrong in it.
@@ -201,7 +225,7 @@ struct FaultTests {
     let script = Script()
     let sources = devices(script, images: Self.images)
     let channel = try DescriptorChannel(owning: Descriptor.open("/dev/full", O_WRONLY))
-    let outcome = try run(SaveSession(devices: described(sources)), sources, channel, script)
+    let outcome = try run(try saveSession(described(sources)), sources, channel, script)
     guard case .channel(let error) = outcome.fault else {
       Issue.record("\(String(describing: outcome.fault))")
       return
@@ -219,7 +243,7 @@ struct FaultTests {
     let script = Script()
     let sources = devices(script, images: Self.images)
     let channel = try DescriptorChannel(owning: Descriptor(owning: ends[1], subject: "a pipe"))
-    let outcome = try run(SaveSession(devices: described(sources)), sources, channel, script)
+    let outcome = try run(try saveSession(described(sources)), sources, channel, script)
     guard case .channel(let error) = outcome.fault else {
       Issue.record("\(String(describing: outcome.fault))")
       return
@@ -247,7 +271,7 @@ struct FaultTests {
     let script = Script(at: 40, .interrupt)
     let source = FakeDevice("/dev/fake", features: [.stopCopy], image: image, script: script)
     let channel = try DescriptorChannel(owning: Descriptor(owning: ends[1], subject: "a pipe"))
-    let outcome = try run(SaveSession(devices: described([source])), [source], channel, script)
+    let outcome = try run(try saveSession(described([source])), [source], channel, script)
     #expect(outcome.fault == .interrupted("a test"))
     #expect(source.state == .running)
   }

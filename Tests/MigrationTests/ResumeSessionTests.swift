@@ -7,7 +7,8 @@ import Testing
 struct ResumeSessionTests {
   @Test("they do so in two phases, with one barrier for all")
   func twoPhases() {
-    var bench = SessionBench(ResumeSession(devices: [sessionDevice(0, state: .stop), sessionDevice(1, state: .stop)]))
+    let devices = [sessionDevice(0, state: .stop), sessionDevice(1, state: .stop)]
+    var bench = SessionBench(ResumeSession(devices: devices, plan: .forTest(devices)))
     #expect(bench.answer(0) == .setState(.runningP2P))
     #expect(bench.request(0) == nil)
     #expect(bench.answer(1) == .setState(.runningP2P))
@@ -18,8 +19,10 @@ struct ResumeSessionTests {
 
   @Test("a device that fails is reported where it is, and one that hangs is given up on request")
   func failures() {
-    var bench = SessionBench(
-      ResumeSession(devices: [sessionDevice(0, state: .stop), sessionDevice(1, state: .stop)], hangLimit: 1000))
+    let devices = [sessionDevice(0, state: .stop), sessionDevice(1, state: .stop)]
+    var configuration = QuiesceConfiguration()
+    configuration.stepLimit = 1000
+    var bench = SessionBench(ResumeSession(devices: devices, plan: .forTest(devices), configuration: configuration))
     let error = DeviceError(.setState(.runningP2P), .errno(.inputOutput))
     for _ in 0..<2 {
       bench.answer(0, .failure(error))

@@ -25,7 +25,8 @@ struct SessionBench<Machine: SessionMachine> {
     for (index, effect) in pending.enumerated() {
       guard case .control(device, let request) = effect else { continue }
       pending.remove(at: index)
-      handle(.control(device: device, request, result ?? .success(Self.obedient(request))))
+      let times = RequestTimes(began: now, ended: now)
+      handle(.control(device: device, request, result ?? .success(Self.obedient(request)), times))
       return request
     }
     return nil
@@ -56,6 +57,7 @@ struct SessionBench<Machine: SessionMachine> {
     case .readState: .state(.running)
     case .preCopyInfo: .preCopyInfo(PreCopyInfo(initialBytes: 0, dirtyBytes: 0))
     case .stopCopySize: .stopCopySize(nil)
+    case .flush: .flushed
     case .reset: .reset
     }
   }
@@ -86,6 +88,35 @@ struct SessionBench<Machine: SessionMachine> {
   }
 
   func wants(_ effect: SessionEffect) -> Bool { pending.contains(effect) }
+}
+
+extension QuiescePlan {
+  /// The plan of devices each of which may reach each other.
+  static func forTest(_ devices: [SessionDevice]) -> QuiescePlan {
+    do throws(QuiesceRefusal) {
+      return try QuiescePlan(devices: devices, reachability: .assumed(count: devices.count))
+    } catch {
+      preconditionFailure("\(error)")
+    }
+  }
+}
+
+extension SaveSession {
+  /// A session of devices each of which may reach each other, and whose vCPUs do not run.
+  init(devices: [SessionDevice], configuration: Configuration = Configuration()) {
+    var configuration = configuration
+    configuration.quiescing.vcpusAreStopped = true
+    self.init(devices: devices, plan: .forTest(devices), configuration: configuration)
+  }
+}
+
+extension LoadSession {
+  /// A session of devices each of which may reach each other, and whose vCPUs do not run.
+  init(devices: [SessionDevice], configuration: Configuration = Configuration()) {
+    var configuration = configuration
+    configuration.quiescing.vcpusAreStopped = true
+    self.init(devices: devices, plan: .forTest(devices), configuration: configuration)
+  }
 }
 
 func sessionDevice(

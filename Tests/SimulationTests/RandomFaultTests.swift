@@ -8,12 +8,12 @@ import Testing
 struct RandomFaultTests {
   static func scenario(seed: UInt64) -> Scenario {
     var numbers = SeededGenerator(seed: seed)
-    let count = 1 + numbers.next(below: 3)
-    let withoutP2P = numbers.next(below: 2 * count)
+    let count = 1 + numbers.next(below: 4)
+    let withoutP2P = (0..<count).map { _ in numbers.next(below: 3) == 0 }
     var devices: [SimulatedDevice.Configuration] = []
     for index in 0..<count {
       var features: MigrationFeatures = numbers.next(below: 3) == 0 ? [.stopCopy] : [.stopCopy, .preCopy]
-      if index != withoutP2P { features.insert(.p2p) }
+      if !withoutP2P[index] { features.insert(.p2p) }
       let states: [MigrationState] =
         features.contains(.p2p) ? [.running, .running, .runningP2P, .stop] : [.running, .stop]
       var device = smallDevice(index, features, state: states[numbers.next(below: states.count)], bytes: 512)
@@ -30,6 +30,21 @@ struct RandomFaultTests {
       scenario.destination[index].initialState = states[numbers.next(below: states.count)]
       scenario.destination[index].isInUse = numbers.next(below: 2) == 0
     }
+    // Among devices without P2P states no circle: a device writes to later ones only.
+    let ranks = (0..<count).map { _ in numbers.next(below: 100) }
+    var links: [[Bool]] = []
+    for from in 0..<count {
+      links.append(
+        (0..<count).map { to in
+          numbers.next(below: 3) != 0 && !(withoutP2P[from] && withoutP2P[to] && ranks[from] >= ranks[to])
+        })
+    }
+    scenario.reachability = Reachability(count: count) { from, to in
+      Reachability.Link(path: links[from][to] ? .unknown : .none, reason: "drawn by lot", origin: .assumed)
+    }
+    scenario.vcpuStopMicroseconds = UInt64(numbers.next(below: 400))
+    scenario.save.quiescing.flushes = numbers.next(below: 3) == 0
+    scenario.load.quiescing.flushes = numbers.next(below: 3) == 0
     scenario.save.keepStopped = numbers.next(below: 2) == 0
     scenario.save.resetAllowed = numbers.next(below: 2) == 0
     scenario.load.resetAllowed = numbers.next(below: 2) == 0
@@ -55,7 +70,7 @@ struct RandomFaultTests {
       let operations: [(ScriptedFailure.Operation, Int)] = [
         (.anyArc, 8), (.arc(to: graph.states[numbers.next(below: graph.states.count)]), 2), (.readState, 3),
         (.reset, 2),
-        (.read, 8), (.write, 8), (.preCopyInfo, 5), (.stopCopySize, 1),
+        (.flush, 4), (.read, 8), (.write, 8), (.preCopyInfo, 5), (.stopCopySize, 1),
       ]
       let (operation, uses) = operations[numbers.next(below: operations.count)]
       let errno = FailureTests.errnos[numbers.next(below: FailureTests.errnos.count)]

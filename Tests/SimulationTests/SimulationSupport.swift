@@ -42,14 +42,23 @@ func smallMove(_ devices: [SimulatedDevice.Configuration]) -> Scenario {
   }
   scenario.save.pace.interval = 500
   scenario.save.pace.smallBytes = 300
-  scenario.save.hangLimit = 100_000
-  scenario.load.hangLimit = 100_000
+  scenario.save.quiescing.stepLimit = 100_000
+  scenario.load.quiescing.stepLimit = 100_000
   scenario.link.bytesPerMicrosecond = 10
   return scenario
 }
 
+/// The world of a scenario whose devices can be brought to a stop.
+func world(_ scenario: Scenario, checksum: StreamChecksum = testChecksum) -> SimulatedWorld {
+  do throws(QuiesceRefusal) {
+    return try SimulatedWorld(scenario, checksum: checksum)
+  } catch {
+    preconditionFailure("\(error)")
+  }
+}
+
 func run(_ scenario: Scenario) -> (world: SimulatedWorld, summary: SimulationSummary) {
-  var world = SimulatedWorld(scenario, checksum: testChecksum)
+  var world = world(scenario)
   let summary = world.run()
   return (world, summary)
 }
