@@ -15,8 +15,10 @@ final class OutputFile {
   /// What is in the partial file is whole, so it is not thrown away whatever happens to its name.
   private var isWhole = false
 
-  /// - Parameter path: a file that is to be, or to be replaced; something that is there already; - for standard output.
-  init(_ path: String) throws(CommandFailure) {
+  /// - Parameters:
+  ///   - path: a file that is to be, or to be replaced; something that is there already; - for standard output.
+  ///   - mode: who may do what with a new file: device state is a guest's, and nobody else's.
+  init(_ path: String, mode: UInt32 = 0o600) throws(CommandFailure) {
     let output = "/proc/self/fd/\(STDOUT_FILENO)"
     isStandardOutput = path == "-" || (Files.identity(path).map { $0 == Files.identity(output) } ?? false)
     if isStandardOutput, isatty(STDOUT_FILENO) == 1 {
@@ -39,7 +41,7 @@ final class OutputFile {
       self.path = Files.resolved(path) ?? path
       let partial = "\(self.path).partial-\(getpid())"
       self.partial = partial
-      channel = try DescriptorChannel(owning: Descriptor.open(partial, O_WRONLY | O_CREAT | O_EXCL, mode: 0o600))
+      channel = try DescriptorChannel(owning: Descriptor.open(partial, O_WRONLY | O_CREAT | O_EXCL, mode: mode))
     } catch {
       throw .failed("\(error)")
     }
