@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * libibverbs behind a few calls. In C because it is loaded when it is first needed, so that a host without RDMA needs no
- * RDMA stack and the program starts quickly; and because its header puts inline functions and a changed structure
+ * libibverbs behind a few calls. In C because it is loaded when it is first needed, so that a host without RDMA needs
+ * no RDMA stack and the program starts quickly; and because its header puts inline functions and a changed structure
  * behind the names of ibv_query_port and others, which Swift would see as what they were before.
  */
 #include <dlfcn.h>

@@ -149,7 +149,7 @@ static bool read_word(struct vf_pci *pci, struct pci_dev *device, unsigned int a
 	return true;
 }
 
-/* The first list, and the PCI Express capability in it. Sets what it finds; whether that is all there is, it returns. */
+/* The first list, and the PCI Express capability in it. Returns whether what it set is all there is. */
 static bool read_list(struct vf_pci *pci, struct pci_dev *device, struct vf_pci_registers *out)
 {
 	uint16_t status, beyond_header;

@@ -141,7 +141,9 @@ extension SimulatedWorld {
       return
     }
     let script = hosts[index].devices[device].begin(ScriptedFailure.Operation.counted(request))
-    guard let call = hosts[index].control[device].begin(handle: handle, at: now, script: { _ in script }) else { return }
+    guard let call = hosts[index].control[device].begin(handle: handle, at: now, script: { _ in script }) else {
+      return
+    }
     let duration = hosts[index].devices[device].microseconds(request)
     schedule(.controlDone(side, device: device, call: call.number), after: duration, script)
   }

@@ -79,7 +79,8 @@ struct LoadCommand: FerryCommand {
     let display = SessionDisplay(console: console, names: names, verbose: session.verbose)
     let began = monotonicMicroseconds()
     let ended = try SessionSupport.run(
-      LoadSession(devices: described, plan: plan, configuration: configuration), devices: opened, channel: input.channel,
+      LoadSession(devices: described, plan: plan, configuration: configuration), devices: opened,
+      channel: input.channel,
       checksum: .xxh3, buffers: configuration.buffers, display: display)
     let took = monotonicMicroseconds() - began
     guard let outcome = ended.outcome else { preconditionFailure("a session ends with an outcome") }

@@ -1,6 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 import Foundation
+import LinuxIO
+import Migration
 import Testing
+import VFIO
 
 extension LabTests {
   /// Commands that only look do not touch; commands that change things say what they did.
@@ -125,6 +128,21 @@ extension LabTests {
       let show = try Lab.ferry(["show", nvme, "--pid", "\(holder.pid)"])
       #expect(show.status == 0 && show.out.contains("not migratable"), "\(show.out) \(show.err)")
       holder.quit()
+    }
+
+    @Test("a flush reads the registers of the PCI function itself; a function that is gone is an error")
+    func flush() throws {
+      let nvme = try #require(Lab.nvme)
+      // The flush goes past the descriptor, so any will do.
+      func device(_ name: String) throws -> KernelDevice {
+        KernelDevice(adopting: try Descriptor.open("/dev/null", O_RDWR), name: try #require(DeviceName(name)))
+      }
+      try device(nvme).flush()
+      #expect(throws: DeviceError(.flush, .errno(ErrorNumber(rawValue: ENOENT)))) {
+        try device("0000:ff:1f.7").flush()
+      }
+      // What is no PCI function has nothing to flush.
+      try device("/dev/vfio/devices/vfio99").flush()
     }
   }
 }

@@ -20,6 +20,7 @@ public final class FixtureHost {
   public let description: HostDescription
   /// The temporary folder.
   public let folder: URL
+  private var made: Set<String> = []
   /// What to hand to the code under test.
   public var root: SystemRoot { SystemRoot(prefix: folder.path) }
 
@@ -34,7 +35,11 @@ public final class FixtureHost {
   /// A host by its description; see ``HostDescription``.
   public init(text: String, configBytes: Int? = nil) throws {
     description = try HostDescription(text)
-    folder = FileManager.default.temporaryDirectory.appendingPathComponent("host-\(UUID().uuidString)")
+    // In memory where there is such a place: hundreds of small files take a disk's file system long.
+    let memory = URL(fileURLWithPath: "/dev/shm")
+    let place =
+      FileManager.default.isWritableFile(atPath: memory.path) ? memory : FileManager.default.temporaryDirectory
+    folder = place.appendingPathComponent("host-\(UUID().uuidString)")
     for path in ["sys/bus/pci/devices", "sys/class/iommu", "sys/class/infiniband", "sys/kernel/iommu_groups"] {
       try make(path)
     }
@@ -144,8 +149,9 @@ extension FixtureHost {
     return "0x" + String(repeating: "0", count: max(0, digits - text.count)) + text
   }
 
-  /// Makes a folder.
+  /// Makes a folder, and those that it is in.
   public func make(_ path: String) throws {
+    guard made.insert(path).inserted else { return }
     try FileManager.default.createDirectory(at: folder.appendingPathComponent(path), withIntermediateDirectories: true)
   }
 
