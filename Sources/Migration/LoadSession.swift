@@ -54,6 +54,7 @@ public struct LoadSession: SessionMachine {
   /// Frames that came in and could not be taken yet, oldest first, with their buffers.
   private var held: [(item: StreamItem, buffer: Int?)] = []
   private var framesUnderWay = 0
+  private var interrupts = 0
   private var channelBroken = false
   private var streamEnded = false
   private var isGoingBack = false
@@ -152,11 +153,9 @@ public struct LoadSession: SessionMachine {
       // Answers are a courtesy; a source that has sent everything may be gone already.
       if !hasWholeStream { fail(.channel(error)) }
     case .interrupt(let reason):
-      if fault == nil, !hasWholeState {
-        fail(.interrupted(reason))
-      } else if giveUpHung(), fault == nil {
-        fail(.interrupted(reason))
-      }
+      interrupts += 1
+      let givesUp = interrupts > 1 && giveUpHung()
+      if fault == nil, givesUp || !hasWholeState { fail(.interrupted(reason)) }
     case .vcpusStopped:
       group.noteVCPUsStopped()
     case .declareDead(let device):

@@ -5,6 +5,7 @@ public struct ResumeSession: SessionMachine {
   private let devices: [SessionDevice]
   private var group: QuiesceCoordinator
   private var faults: [SessionFault] = []
+  private var interrupts = 0
 
   public private(set) var outcome: SessionOutcome?
 
@@ -43,7 +44,8 @@ public struct ResumeSession: SessionMachine {
     case .declareDead(let device):
       if group.mover.declareDead(device) { faults.append(.declaredDead(device)) }
     case .interrupt(let reason):
-      if group.mover.giveUpHung() { faults.append(.interrupted(reason)) }
+      interrupts += 1
+      if interrupts > 1, group.mover.giveUpHung() { faults.append(.interrupted(reason)) }
     default: break
     }
     effects += group.mover.noteHangs(at: now) + group.proceed(at: now)

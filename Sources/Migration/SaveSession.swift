@@ -29,6 +29,7 @@ public struct SaveSession: SessionMachine {
   private var cleanupFaults: [SessionFault] = []
   private var channelBroken = false
   private var framesUnderWay = 0
+  private var interrupts = 0
   /// The devices that did not say where they are were asked for it, after a fault.
   private var hasLooked = false
 
@@ -109,12 +110,10 @@ public struct SaveSession: SessionMachine {
         effects += start(at: now)
       }
     case .interrupt(let reason):
-      // On the way back there is nothing to end, but there may be a device that never answers.
-      if fault == nil, !isGoingBack {
-        fail(.interrupted(reason))
-      } else if giveUpHung(), fault == nil {
-        fail(.interrupted(reason))
-      }
+      interrupts += 1
+      // On the way to running there is nothing to end, but there may be a device that never answers.
+      let givesUp = interrupts > 1 && giveUpHung()
+      if fault == nil, givesUp || !isGoingBack { fail(.interrupted(reason)) }
     case .vcpusStopped:
       group.noteVCPUsStopped()
     case .declareDead(let device):

@@ -39,7 +39,7 @@ final class SessionDisplay {
     case .hung(let device, let request, let waited):
       say(
         "\(names[device]) has not answered for \(Figures.time(waited)) (\(request)); the kernel can't be interrupted, "
-          + "so nothing goes on until it answers; interrupt again to give it up")
+          + "so nothing goes on until it answers; a second interrupt gives it up")
     }
   }
 

@@ -33,6 +33,8 @@ struct ResumeSessionTests {
     bench.handle(.time)
     #expect(bench.wants(.note(.hung(device: 1, .setState(.runningP2P), microseconds: 1000))))
     bench.handle(.interrupt(reason: "a test"))
+    #expect(bench.machine.outcome == nil)
+    bench.handle(.interrupt(reason: "again"))
     #expect(bench.machine.outcome?.fault == .device(0, error))
     #expect(
       bench.machine.outcome?.devices == [
