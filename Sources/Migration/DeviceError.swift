@@ -100,6 +100,8 @@ public struct DeviceError: Error, Hashable, Sendable {
     case shortWrite(taken: Int, of: Int)
     /// The device is in another state than the protocol allows at this point.
     case unexpectedState(MigrationState)
+    /// It did not answer, and was declared dead.
+    case noAnswer
   }
 
   /// What was asked.
@@ -128,6 +130,7 @@ extension DeviceError: CustomStringConvertible {
     case .noDataDescriptor: "\(operation) gave no data descriptor"
     case .shortWrite(let taken, let all): "\(operation) took \(taken) of \(all) bytes"
     case .unexpectedState(let state): "\(operation) failed: the device is in \(state)"
+    case .noAnswer: "\(operation) was never answered"
     }
   }
 }

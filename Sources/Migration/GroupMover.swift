@@ -101,6 +101,12 @@ struct GroupMover: Sendable {
     return .control(device: device, request)
   }
 
+  /// Begins a step of questions, for the limit that they have in common.
+  mutating func beginQuestions(at now: MonotonicTime) {
+    stepBegan = now
+    isHalted = false
+  }
+
   /// Asks every device where it is that has not said so since it failed. The order of the way back depends on it.
   mutating func look(at now: MonotonicTime) -> [SessionEffect] {
     members.indices.filter { members[$0].state == nil && !members[$0].isGivenUp }.map { ask($0, .readState, at: now) }
@@ -109,6 +115,7 @@ struct GroupMover: Sendable {
   /// Empties one device and takes it back to `target`, forward, while the others stay.
   mutating func restart(_ device: Int, to target: MigrationState, at now: MonotonicTime) -> SessionEffect {
     direction = .forward
+    stepBegan = now
     resetSuffices = false
     members[device].target = target
     return ask(device, .reset, at: now)
@@ -230,25 +237,6 @@ struct GroupMover: Sendable {
       effects.append(.note(.hung(device: index, request, microseconds: waited)))
     }
     return effects
-  }
-
-  /// Declares the devices dead that were reported as hung; what they answer later is ignored.
-  /// - Returns: whether there were any.
-  mutating func giveUpHung() -> Bool {
-    let hung = members.indices.filter { members[$0].hangNoted && members[$0].request != nil }
-    for index in hung { giveUp(index) }
-    return !hung.isEmpty
-  }
-
-  /// Declares a device dead that has something to answer, whether it was reported as hung or not.
-  /// - Parameter dataIsUnderWay: whether a read or a write of its data session is what it has not answered.
-  /// - Returns: whether it has anything to answer, and was not given up before.
-  mutating func declareDead(_ device: Int, dataIsUnderWay: Bool = false) -> Bool {
-    guard members.indices.contains(device), !members[device].isHung,
-      members[device].request != nil || dataIsUnderWay
-    else { return false }
-    giveUp(device)
-    return true
   }
 
   /// Gives a device up: it is left alone from now on, and what it answers later is ignored.

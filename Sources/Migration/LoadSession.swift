@@ -154,13 +154,13 @@ public struct LoadSession: SessionMachine {
       if !hasWholeStream { fail(.channel(error)) }
     case .interrupt(let reason):
       interrupts += 1
-      let givesUp = interrupts > 1 && giveUpHung()
+      let givesUp = interrupts > 1 && giveUpHung(at: now)
       if fault == nil, givesUp || !hasWholeState { fail(.interrupted(reason)) }
     case .vcpusStopped:
       group.noteVCPUsStopped()
     case .declareDead(let device):
       let isWritten = sinks.indices.contains(device) && sinks[device].writes > 0
-      if group.mover.declareDead(device, dataIsUnderWay: isWritten) { fail(.declaredDead(device)) }
+      if group.declareDead(device, dataIsUnderWay: isWritten, at: now) { fail(.declaredDead(device)) }
     case .time, .read, .channelFinished:
       break
     }
@@ -184,13 +184,13 @@ public struct LoadSession: SessionMachine {
     group.mover.halt()
   }
 
-  private mutating func giveUpHung() -> Bool {
-    if group.mover.giveUpHung() { return true }
+  private mutating func giveUpHung(at now: MonotonicTime) -> Bool {
+    if group.giveUpHung(at: now) { return true }
     // When nothing else is left to wait for, a write that outlives its session hangs too. An answer is only dropped.
     guard phase == .starting, group.isAtRest else { return false }
     channelBroken = true
     let hung = sinks.indices.filter { sinks[$0].writes > 0 && !group.mover.members[$0].isHung }
-    for device in hung { group.mover.giveUp(device) }
+    for device in hung { group.giveUp(device, at: now) }
     return !hung.isEmpty
   }
 

@@ -3,7 +3,7 @@
 /// How a group is brought to a stop, as far as its caller chooses.
 public struct QuiesceConfiguration: Hashable, Sendable {
   /// The VM's vCPUs do not run, and nobody else touches the devices' regions. As long as this was not said, here or by
-  /// ``SessionEvent/vcpusStopped``, no device is asked for a P2P state or stopped.
+  /// ``SessionEvent/vcpusStopped``, no device is asked to stop, or for a P2P state if it was not found in one.
   public var vcpusAreStopped = false
   /// Microseconds that a step may take until the devices that have not answered are reported as hung. Nothing is done
   /// to them: a driver can't be interrupted.
@@ -19,8 +19,8 @@ public struct QuiesceConfiguration: Hashable, Sendable {
 /// Takes the devices of a group along the steps of their plan: all devices of a step at once, a barrier, then the next.
 /// The decisions only; what it wants done are effects.
 ///
-/// Its caller hands it every answer, asks it to ``proceed(at:)`` while nothing has failed, and to
-/// ``start(towards:leavingData:at:)`` on the way back once everything under way has been answered.
+/// Its caller hands it every answer and asks it to ``proceed(at:)`` after each, until something fails; then it waits until
+/// everything under way has been answered, and asks for the way back, ``start(towards:isWayBack:leavingData:at:)``.
 struct QuiesceCoordinator: Sendable {
   let plan: QuiescePlan
   /// Moves the devices; sessions use it for requests that are no part of a way.
@@ -66,14 +66,15 @@ struct QuiesceCoordinator: Sendable {
   mutating func stop(towards goal: MigrationState, at now: MonotonicTime) -> [SessionEffect] {
     precondition(isAtRest, "a way begins where another has not ended")
     goals = plan.devices.map { _ in goal }
-    remaining = []
+    // What the devices said while the guest ran may have changed since: it may have reset one, or touched one in a P2P state.
+    remaining = vcpusAreStopped && configuration.vcpusAreStopped ? [] : [.look]
     for step in plan.stopSteps {
       remaining.append(.stop(step))
       // What a device sent before it stopped doing so travels upwards ahead of its first answer, and downwards ahead of
       // the next request to its target: two rounds, one after the other.
       if configuration.flushes, step != .stopAll { remaining += [.flush, .flush] }
     }
-    return vcpusAreStopped ? proceed(at: now) : [.stopVCPUs]
+    return vcpusAreStopped ? proceed(at: now) : [.note(.phase("waiting for the vCPUs")), .stopVCPUs]
   }
 
   /// Nothing runs any more that could touch the devices.
@@ -104,15 +105,14 @@ struct QuiesceCoordinator: Sendable {
     while mover.isSettled {
       effects += closeStep(at: now)
       guard let next = remaining.first else { return effects }
-      if case .stop = next, !vcpusAreStopped { return effects }
+      if next.isTowardsStop, !vcpusAreStopped { return effects }
       remaining.removeFirst()
       switch next {
       case .enterPreCopy: preconditionFailure("pre-copy is no part of a way")
+      case .look: effects += open(next, at: now) + askAll(.readState, at: now)
       case .stop(let step):
         effects += begin(next, direction: .forward, targets: targets(step), at: now)
-      case .flush:
-        let devices = mover.members.indices.filter { !mover.members[$0].isGivenUp }
-        effects += open(next, at: now) + devices.map { mover.ask($0, .flush, at: now) }
+      case .flush: effects += open(next, at: now) + askAll(.flush, at: now)
       case .start(let step):
         let direction = step == .leaveData ? leavingData : .back
         effects += begin(next, direction: direction, targets: targets(step), at: now)
@@ -136,6 +136,8 @@ struct QuiesceCoordinator: Sendable {
         if member.ladder.mustReset { return .running }
         if member.ladder.mustPassStop { return .stop }
       }
+      // A device that was found in STOP and that its guest has let run since: these steps stop none in the right order.
+      if goals[index] == .stop, state.mayWriteMemory, !member.wasReset { return nil }
       return plan.target(step, device: index, from: state, goal: goals[index])
     }
   }
@@ -146,6 +148,11 @@ struct QuiesceCoordinator: Sendable {
     let effects = mover.begin(direction, targets: targets, resetSuffices: step == .start(.leaveData), at: now)
     // A step in which no device has anything to do is not worth a word.
     return effects.isEmpty ? [] : open(step, at: now) + effects
+  }
+
+  private mutating func askAll(_ request: ControlRequest, at now: MonotonicTime) -> [SessionEffect] {
+    mover.beginQuestions(at: now)
+    return mover.members.indices.filter { !mover.members[$0].isGivenUp }.map { mover.ask($0, request, at: now) }
   }
 
   private mutating func open(_ step: GroupStep, at now: MonotonicTime) -> [SessionEffect] {
@@ -173,9 +180,47 @@ struct QuiesceCoordinator: Sendable {
     _ device: Int, _ request: ControlRequest, _ result: Result<ControlAnswer, DeviceError>, _ times: RequestTimes,
     at now: MonotonicTime
   ) -> GroupMover.Step {
-    let answered = mover.handle(device, request, result, times, at: now)
+    var answered = mover.handle(device, request, result, times, at: now)
     if step != nil, let arc = answered.arc { arcs.append(arc) }
+    if step == .look, case .success(.state(let state)) = result, state == .error || state == .resuming {
+      // No way to a stop leads from there.
+      answered.faults.append(.device(device, DeviceError(.readState, .unexpectedState(state))))
+      mover.halt()
+    }
     return answered
+  }
+
+  // MARK: Devices that are given up
+
+  /// Declares a device dead that has something to answer, whether it was reported as hung or not.
+  /// - Parameter dataIsUnderWay: whether a read or a write of its data session is what it has not answered.
+  /// - Returns: whether it has anything to answer, and was not given up before.
+  mutating func declareDead(_ device: Int, dataIsUnderWay: Bool = false, at now: MonotonicTime) -> Bool {
+    guard mover.members.indices.contains(device), !mover.members[device].isHung,
+      mover.isBusy(device) || dataIsUnderWay
+    else { return false }
+    giveUp(device, at: now)
+    return true
+  }
+
+  /// Declares the devices dead that were reported as hung.
+  /// - Returns: whether there were any.
+  mutating func giveUpHung(at now: MonotonicTime) -> Bool {
+    let hung = mover.members.indices.filter { mover.members[$0].hangNoted && mover.isBusy($0) }
+    for device in hung { giveUp(device, at: now) }
+    return !hung.isEmpty
+  }
+
+  /// Leaves a device alone from now on; what it answers later is ignored.
+  mutating func giveUp(_ device: Int, at now: MonotonicTime) {
+    let member = mover.members[device]
+    if step != nil, case .setState(let state) = member.request {
+      arcs.append(
+        ArcReport(
+          device: device, from: member.state, to: state, times: RequestTimes(began: member.since, ended: now),
+          error: DeviceError(.setState(state), .noAnswer)))
+    }
+    mover.giveUp(device)
   }
 
   /// Where every device is, for a session's outcome.

@@ -21,10 +21,13 @@ public struct QuiesceRefusal: Error, Hashable, Sendable {
 
   /// - Parameter among: devices each of which some other of them can start transfers to, so that there is a circle.
   init(devices: [QuiescePlan.Device], among: [Int], reachability: Reachability) {
+    let targets = Self.targetsOnWay(among: among, count: devices.count, reachability: reachability)
     var shortest: [Int] = []
-    for first in among {
-      let cycle = Self.cycle(through: first, among: among, reachability: reachability)
-      if !cycle.isEmpty, shortest.isEmpty || cycle.count < shortest.count { shortest = cycle }
+    // Two is as short as a circle gets.
+    for first in among where shortest.count != 2 {
+      let limit = shortest.isEmpty ? among.count : shortest.count - 1
+      let cycle = Self.cycle(through: first, targets: targets, limit: limit)
+      if !cycle.isEmpty { shortest = cycle }
     }
     precondition(!shortest.isEmpty, "there is no circle to refuse")
     let cycle = shortest
@@ -35,23 +38,48 @@ public struct QuiesceRefusal: Error, Hashable, Sendable {
     }
   }
 
-  /// The shortest circle through a device; empty where there is none.
-  private static func cycle(through first: Int, among: [Int], reachability: Reachability) -> [Int] {
-    var reached: [(device: Int, before: Int?)] = [(first, nil)]
-    var next = 0
-    while next < reached.count {
-      let device = reached[next].device
-      if device != first || next == 0, reachability.reaches(device, first) {
-        var path: [Int] = []
-        var at: Int? = next
-        while let index = at {
-          path.append(reached[index].device)
-          at = reached[index].before
-        }
-        return path.reversed()
+  /// For each device of `among` the devices that it can start transfers to, in the group's order; without those from
+  /// which nothing leads on, and so not back into a circle.
+  private static func targetsOnWay(among: [Int], count: Int, reachability: Reachability) -> [[Int]] {
+    var targets = [[Int]](repeating: [], count: count)
+    var sources = [[Int]](repeating: [], count: count)
+    for from in among {
+      targets[from] = among.filter { reachability.reaches(from, $0) }
+      for to in targets[from] { sources[to].append(from) }
+    }
+    var open = targets.map(\.count)
+    var ends = among.filter { open[$0] == 0 }
+    while let end = ends.popLast() {
+      for source in sources[end] {
+        open[source] -= 1
+        if open[source] == 0 { ends.append(source) }
       }
-      for other in among where reachability.reaches(device, other) && !reached.contains(where: { $0.device == other }) {
-        reached.append((other, next))
+    }
+    return targets.map { $0.filter { open[$0] > 0 } }
+  }
+
+  /// The shortest circle through a device, of `limit` devices at most; empty where there is none. Of several as short
+  /// it is the one whose devices come first in the group's order.
+  private static func cycle(through first: Int, targets: [[Int]], limit: Int) -> [Int] {
+    var reached: [(device: Int, before: Int, length: Int)] = [(first, -1, 1)]
+    var isReached = [Bool](repeating: false, count: targets.count)
+    isReached[first] = true
+    var next = 0
+    while next < reached.count, reached[next].length <= limit {
+      let here = reached[next]
+      for target in targets[here.device] {
+        if target == first {
+          var path: [Int] = []
+          var at = next
+          while at >= 0 {
+            path.append(reached[at].device)
+            at = reached[at].before
+          }
+          return path.reversed()
+        }
+        if isReached[target] { continue }
+        isReached[target] = true
+        reached.append((target, next, here.length + 1))
       }
       next += 1
     }

@@ -70,7 +70,10 @@ public struct Reachability: Hashable, Sendable {
   }
 
   /// What is known of transfers from one device to another; a device is no peer of itself.
-  public subscript(from: Int, to: Int) -> Link { links[from * count + to] }
+  public subscript(from: Int, to: Int) -> Link {
+    precondition((0..<count).contains(from) && (0..<count).contains(to), "the relation has no such pair")
+    return links[from * count + to]
+  }
 
   /// Whether `from` can start transfers to `to`.
   public func reaches(_ from: Int, _ to: Int) -> Bool { self[from, to].exists }
@@ -79,6 +82,7 @@ public struct Reachability: Hashable, Sendable {
   /// other. Ignored where both are the same device.
   /// - Parameter declarer: who says so: "the operator", "the VMM".
   public mutating func declare(from: Int, to: Int, exists: Bool, by declarer: String) {
+    precondition((0..<count).contains(from) && (0..<count).contains(to), "the relation has no such pair")
     guard from != to else { return }
     let old = self[from, to].path
     let path: Path = exists ? (old == .none ? .unknown : old) : .none

@@ -42,10 +42,10 @@ public struct ResumeSession: SessionMachine {
       faults += step.faults
       effects += step.effects
     case .declareDead(let device):
-      if group.mover.declareDead(device) { faults.append(.declaredDead(device)) }
+      if group.declareDead(device, at: now) { faults.append(.declaredDead(device)) }
     case .interrupt(let reason):
       interrupts += 1
-      if interrupts > 1, group.mover.giveUpHung() { faults.append(.interrupted(reason)) }
+      if interrupts > 1, group.giveUpHung(at: now) { faults.append(.interrupted(reason)) }
     default: break
     }
     effects += group.mover.noteHangs(at: now) + group.proceed(at: now)
@@ -55,6 +55,11 @@ public struct ResumeSession: SessionMachine {
 
   private mutating func endIfDone() {
     guard group.isAtRest else { return }
+    for (index, member) in group.mover.members.enumerated() where member.state != .running && !member.isHung {
+      // A device that was found where no request leads out of has failed at nothing, and does not run all the same.
+      guard let state = member.state, !faults.contains(where: { $0.isAbout(index) }) else { continue }
+      faults.append(.device(index, DeviceError(.setState(.running), .unexpectedState(state))))
+    }
     outcome = SessionOutcome(
       fault: faults.first, cleanupFaults: Array(faults.dropFirst()), devices: group.outcomes(of: devices))
   }

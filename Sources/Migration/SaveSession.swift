@@ -112,13 +112,13 @@ public struct SaveSession: SessionMachine {
     case .interrupt(let reason):
       interrupts += 1
       // On the way to running there is nothing to end, but there may be a device that never answers.
-      let givesUp = interrupts > 1 && giveUpHung()
+      let givesUp = interrupts > 1 && giveUpHung(at: now)
       if fault == nil, givesUp || !isGoingBack { fail(.interrupted(reason)) }
     case .vcpusStopped:
       group.noteVCPUsStopped()
     case .declareDead(let device):
       let isRead = pumps.indices.contains(device) && pumps[device].reads > 0
-      if group.mover.declareDead(device, dataIsUnderWay: isRead) { fail(.declaredDead(device)) }
+      if group.declareDead(device, dataIsUnderWay: isRead, at: now) { fail(.declaredDead(device)) }
     case .received(_, let item):
       if case .initialLoaded(let device) = item, pumps.indices.contains(device) { pumps[device].takeAnswer() }
       effects.append(.receive(buffer: nil))
@@ -199,12 +199,12 @@ public struct SaveSession: SessionMachine {
     return group.mover.look(at: now)
   }
 
-  private mutating func giveUpHung() -> Bool {
-    if group.mover.giveUpHung() { return true }
+  private mutating func giveUpHung(at now: MonotonicTime) -> Bool {
+    if group.giveUpHung(at: now) { return true }
     // When nothing else is left to wait for, a read that outlives its session hangs too.
     guard phase == .starting, group.isAtRest else { return false }
     let hung = pumps.indices.filter { pumps[$0].reads > 0 && !group.mover.members[$0].isHung }
-    for device in hung { group.mover.giveUp(device) }
+    for device in hung { group.giveUp(device, at: now) }
     return !hung.isEmpty
   }
 
@@ -277,8 +277,12 @@ public struct SaveSession: SessionMachine {
         pumps[device].isOpen = true
         if phase == .preCopying { pumps[device].infoDue = now }
       }
-      if group.mover.members[device].state?.isSaving == false { pumps[device].isOpen = false }
-      if step.isUnexpectedSession { effects += restart(device) }
+      let wasOpen = pumps[device].isOpen
+      let state = group.mover.members[device].state
+      if state?.isSaving == false { pumps[device].isOpen = false }
+      // Its guest reset it after pre-copy, before the vCPUs had stopped: what was sent of it is void.
+      let hasLeft = group.step == .look && request == .readState && wasOpen && !pumps[device].isOpen
+      if step.isUnexpectedSession || (hasLeft && fault == nil && state != .error) { effects += restart(device) }
       return effects
     }
   }

@@ -149,6 +149,16 @@ public enum SessionFault: Error, Hashable, Sendable {
   case interrupted(String)
 }
 
+extension SessionFault {
+  /// Whether it is this device's.
+  func isAbout(_ device: Int) -> Bool {
+    switch self {
+    case .device(device, _), .keptResetting(device, _), .declaredDead(device): true
+    default: false
+    }
+  }
+}
+
 /// Where a device is after a session.
 public struct DeviceOutcome: Hashable, Sendable {
   /// The device's name.

@@ -37,6 +37,8 @@ public struct ArcReport: Hashable, Sendable {
 public enum GroupStep: Hashable, Sendable {
   /// Devices that offer it enter PRE_COPY, or PRE_COPY_P2P.
   case enterPreCopy
+  /// Every device is asked where it is, because a guest ran since it was asked last.
+  case look
   /// A step to a stop.
   case stop(QuiescePlan.StopStep)
   /// The configuration space of every device is read, so that what is still on its way arrives.
@@ -53,7 +55,7 @@ public struct StepReport: Hashable, Sendable {
   public var isWayBack: Bool
   /// When its first requests were handed out.
   public var began: MonotonicTime
-  /// When the last answer was in.
+  /// When the last answer was in. Of a step that was broken off: when the way back began.
   public var ended: MonotonicTime
   /// Every arc in it, in the order in which the answers came.
   public var arcs: [ArcReport]
@@ -70,11 +72,22 @@ public struct StepReport: Hashable, Sendable {
   }
 }
 
+extension GroupStep {
+  /// Whether it belongs to the way to a stop, for which the vCPUs have to have stopped.
+  var isTowardsStop: Bool {
+    switch self {
+    case .look, .stop, .flush: true
+    case .enterPreCopy, .start: false
+    }
+  }
+}
+
 extension GroupStep: CustomStringConvertible {
   /// As users read it.
   public var description: String {
     switch self {
     case .enterPreCopy: "pre-copy"
+    case .look: "looking again"
     case .stop(let step): "\(step)"
     case .flush: "flushing what is on its way"
     case .start(let step): "\(step)"

@@ -71,7 +71,7 @@ struct Referee: Sendable {
     }
     suspicions.removeAll { $0.side == host.side }
     for (index, device) in outcome.devices.enumerated() {
-      if let state = device.state, state != host.devices[index].state {
+      if let state = device.state, state != host.devices[index].state, !host.devices[index].wasResetByGuest {
         record("\(host.side): device \(index) is in \(host.devices[index].state), not in \(state)", at: time)
       }
       guard !device.isHung else { continue }

@@ -35,7 +35,7 @@ public struct Scenario: Sendable {
     }
   }
 
-  /// The guest resets a device of the source. Once the session begins to stop the devices the guest does nothing more.
+  /// The guest resets a device of the source. Once the vCPUs have stopped the guest does nothing more.
   public struct GuestReset: Hashable, Sendable {
     /// Which device.
     public var device: Int
@@ -44,6 +44,23 @@ public struct Scenario: Sendable {
 
     /// A reset of that device by its guest.
     public init(device: Int, time: MonotonicTime) {
+      self.device = device
+      self.time = time
+    }
+  }
+
+  /// Somebody declares a device dead.
+  public struct Death: Hashable, Sendable {
+    /// To which session.
+    public var side: SimulatedSide
+    /// Which device.
+    public var device: Int
+    /// When.
+    public var time: MonotonicTime
+
+    /// That device of that side, at that time.
+    public init(_ side: SimulatedSide, device: Int, time: MonotonicTime) {
+      self.side = side
       self.device = device
       self.time = time
     }
@@ -65,6 +82,8 @@ public struct Scenario: Sendable {
   public var vcpuStopMicroseconds: UInt64 = 100
   /// When a person ends a session.
   public var interrupts: [Interrupt] = []
+  /// When a device is declared dead.
+  public var deaths: [Death] = []
   /// When the guest resets a device.
   public var guestResets: [GuestReset] = []
 

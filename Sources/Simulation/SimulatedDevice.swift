@@ -15,6 +15,8 @@ public struct SimulatedDevice: Sendable {
   public private(set) var session: Int?
   /// Whether its last change of state was a reset: it does nothing until a driver sets it up.
   public private(set) var isFreshFromReset = false
+  /// Whether its guest reset it: it may have done so after the device was asked last where it is.
+  public private(set) var wasResetByGuest = false
   /// A request to stop failed, and the device has not been stopped since: as mlx5 may be then, it is half suspended
   /// whatever state it reports.
   public private(set) var isHalfSuspended = false
@@ -115,6 +117,8 @@ public struct SimulatedDevice: Sendable {
     run(until: now)
     reset()
     content.program()
+    isFreshFromReset = false
+    wasResetByGuest = true
   }
 
   private mutating func reset() {

@@ -17,6 +17,7 @@ public struct SimulatedWorld: Sendable {
     case timer(SimulatedSide, MonotonicTime)
     case interrupt(SimulatedSide)
     case guestReset(device: Int)
+    case death(Scenario.Death)
   }
 
   let scenario: Scenario
@@ -76,6 +77,7 @@ public struct SimulatedWorld: Sendable {
     queue.put(.begin(.destination), at: now)
     queue.put(.begin(.source), at: now)
     for reset in scenario.guestResets { queue.put(.guestReset(device: reset.device), at: reset.time) }
+    for death in scenario.deaths { queue.put(.death(death), at: death.time) }
     for interrupt in scenario.interrupts {
       if case .at(let time) = interrupt.moment { queue.put(.interrupt(interrupt.side), at: time) }
     }

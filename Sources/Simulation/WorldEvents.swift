@@ -26,13 +26,14 @@ extension SimulatedWorld {
     case .interrupt(let side):
       interrupt(side)
       settle(side)
+    case .death(let death):
+      // What it answers later nobody waits for.
+      hanging[death.side.rawValue][death.device] = false
+      deliver(.declareDead(device: death.device), to: death.side)
     case .guestReset(let device):
       guard save.stopBegan == nil, save.outcome == nil else { return }
-      // In the other states nobody runs who could do it.
-      switch hosts[0].devices[device].state {
-      case .running, .preCopy, .preCopyP2P: break
-      default: return
-      }
+      // A device that is being stopped or was ended in error has no guest that could do it.
+      guard hosts[0].devices[device].state != .error else { return }
       hosts[0].devices[device].resetByGuest(at: now)
       abortHangingData(.source, device)
     }

@@ -31,7 +31,9 @@ final class SessionDisplay {
     case .stepEnded(let report):
       guard verbose else { return }
       let time = Figures.time(report.ended.microseconds(since: report.began))
-      say("\(report.step): done in \(time), the devices \(Figures.time(report.skew)) apart")
+      let isWhole = report.arcs.allSatisfy { $0.error == nil }
+      say(
+        "\(report.step): \(isWhole ? "done" : "broken off") after \(time), the devices \(Figures.time(report.skew)) apart")
     case .reset(let device):
       say("\(names[device]) was reset: what was in it is lost")
     case .restarted(let device, let times):

@@ -23,8 +23,8 @@ struct SessionOptions: ParsableArguments {
     guard (1...86_400_000).contains(stepLimit) else { throw ValidationError("--step-limit takes 1 to 86,400,000 ms") }
   }
 
-  /// How the group comes to its stop. Whoever runs the command has made sure that no vCPU runs: without --pid nobody
-  /// else has the devices, and with it --force says so.
+  /// How the group comes to its stop. No vCPU runs: devices that are opened here nobody else has; of those that a process
+  /// holds (--pid) --force says so, and of one that was handed over (--fd) whoever did it answers for that.
   func quiescing(_ peers: PeerOptions) -> QuiesceConfiguration {
     var configuration = QuiesceConfiguration()
     configuration.vcpusAreStopped = true

@@ -6,6 +6,7 @@ extension GroupStep {
   private var key: (name: String, round: Int?) {
     switch self {
     case .enterPreCopy: ("enter-pre-copy", nil)
+    case .look: ("look", nil)
     case .stop(.endPeerTransfers): ("end-peer-transfers", nil)
     case .stop(.stopOthers(let level)): ("stop-others", level + 1)
     case .stop(.stopAll): ("stop-all", nil)

@@ -75,6 +75,16 @@ struct LoadSessionTests {
     #expect(bench.sent == [.initialLoaded, .initialLoaded])
   }
 
+  @Test("a device that begins anew has the whole limit of a step")
+  func limitAfterVoid() {
+    var bench = Self.bench()
+    bench.obey(devices: 1)
+    bench.pass(4_900_000)
+    bench.handle(.received(buffer: 1, .void(device: 0)))
+    #expect(bench.request(0) == .reset)
+    #expect(bench.machine.deadline == MonotonicTime(microseconds: 9_900_000))
+  }
+
   @Test("a request for resuming that failed and left the device in stop has cost it nothing: it is not reset")
   func untouched() {
     var bench = Self.bench(resetAllowed: true)

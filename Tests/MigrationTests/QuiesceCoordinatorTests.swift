@@ -76,8 +76,54 @@ struct QuiesceCoordinatorTests {
     #expect(requests(bench, 2) == [nil, nil])
     #expect(bench.machine.stopBegan == nil)
     bench.handle(.vcpusStopped)
-    #expect(requests(bench, 2) == [.setState(.runningP2P), nil])
     #expect(bench.machine.stopBegan == bench.now)
+    // What they said while the guest ran may have changed.
+    #expect(requests(bench, 2) == [.readState, .readState])
+    bench.answer(0)
+    #expect(requests(bench, 2) == [nil, .readState])
+    bench.answer(1)
+    #expect(requests(bench, 2) == [.setState(.runningP2P), nil])
+  }
+
+  @Test("a device that left its P2P state or its stop before the vCPUs had stopped is quiesced like the others")
+  func changedMeanwhile() throws {
+    for found in [MigrationState.runningP2P, .stop] {
+      let devices = [sessionDevice(0, state: found), sessionDevice(1)]
+      var configuration = SaveSession.Configuration()
+      configuration.preCopy = false
+      var bench = SessionBench(SaveSession(devices: devices, plan: .forTest(devices), configuration: configuration))
+      for device in 0...1 { #expect(bench.answer(device) == .stopCopySize) }
+      bench.handle(.vcpusStopped)
+      for device in 0...1 { bench.answer(device, .success(.state(.running))) }
+      #expect(requests(bench, 2) == [.setState(.runningP2P), .setState(.runningP2P)], "\(found)")
+    }
+  }
+
+  @Test("a device that its guest reset after pre-copy, before the vCPUs had stopped, is voided and read anew")
+  func resetWhileWaiting() throws {
+    let device = sessionDevice(0)
+    var bench = SessionBench(SaveSession(devices: [device], plan: .forTest([device])))
+    bench.obey(devices: 1) { $1 == .readState }
+    while let buffer = bench.takeRead(0) { bench.handle(.read(device: 0, buffer: buffer, .success(.end))) }
+    bench.pass(1_000_000)
+    bench.handle(.time)
+    bench.obey(devices: 1) { $1 == .readState }
+    #expect(bench.wants(.stopVCPUs))
+    bench.handle(.vcpusStopped)
+    bench.answer(0, .success(.state(.running)))
+    #expect(bench.sent.contains(.void))
+    #expect(bench.request(0) == .setState(.runningP2P))
+  }
+
+  @Test("a device that is found in error once the vCPUs have stopped ends the session")
+  func errorWhileWaiting() throws {
+    var bench = try Self.bench([Self.full, Self.full]) { $0.quiescing.vcpusAreStopped = false }
+    bench.handle(.vcpusStopped)
+    bench.answer(0, .success(.state(.error)))
+    bench.answer(1)
+    bench.obey(devices: 2)
+    #expect(bench.machine.outcome?.fault == .device(0, DeviceError(.readState, .unexpectedState(.error))))
+    #expect(bench.machine.outcome?.devices.map(\.state) == [.error, .running])
   }
 
   @Test("a session that is interrupted while it waits for the vCPUs has touched nothing")
@@ -93,12 +139,13 @@ struct QuiesceCoordinatorTests {
     let device = sessionDevice(0)
     var bench = SessionBench(SaveSession(devices: [device], plan: .forTest([device])))
     bench.handle(.vcpusStopped)
-    bench.obey(devices: 1) { $1 == .setState(.preCopyP2P) }
+    bench.obey(devices: 1) { $1 == .readState }
     while let buffer = bench.takeRead(0) { bench.handle(.read(device: 0, buffer: buffer, .success(.end))) }
     bench.pass(1_000_000)
     bench.handle(.time)
-    bench.obey(devices: 1) { $1 == .setState(.preCopyP2P) }
+    bench.obey(devices: 1) { $1 == .readState }
     #expect(!bench.wants(.stopVCPUs))
+    bench.answer(0, .success(.state(.preCopy)))
     #expect(bench.request(0) == .setState(.preCopyP2P))
   }
 
@@ -120,6 +167,22 @@ struct QuiesceCoordinatorTests {
     bench.answer(1)
     bench.obey(devices: 2)
     #expect(bench.machine.outcome?.devices.map(\.state) == [.running, .running])
+  }
+
+  @Test("a device whose read never ends can be declared dead, one that has nothing to answer can't")
+  func deadRead() throws {
+    var bench = try Self.bench([Self.full, Self.full])
+    bench.obey(devices: 2)
+    _ = bench.takeRead(0)
+    while let buffer = bench.takeRead(1) { bench.handle(.read(device: 1, buffer: buffer, .success(.end))) }
+    bench.handle(.declareDead(device: 7))
+    bench.handle(.declareDead(device: 1))
+    #expect(bench.machine.outcome == nil && requests(bench, 2) == [nil, nil])
+    bench.handle(.declareDead(device: 0))
+    bench.obey(devices: 2)
+    #expect(bench.machine.outcome?.fault == .declaredDead(0))
+    #expect(bench.machine.outcome?.devices.map(\.isHung) == [true, false])
+    #expect(bench.machine.outcome?.devices[1].state == .running)
   }
 
   @Test("the limit is the step's: a device on its second arc has what is left of it")
@@ -149,6 +212,8 @@ struct QuiesceCoordinatorTests {
       bench.machine.outcome?.devices == [
         DeviceOutcome(name: "device0", state: .running), DeviceOutcome(name: "device1", state: nil, isHung: true),
       ])
+    let arc = bench.machine.steps[0].arcs.last
+    #expect(arc?.device == 1 && arc?.error == DeviceError(.setState(.runningP2P), .noAnswer))
     let before = bench.pending.count
     bench.answer(1)
     #expect(bench.pending.count == before - 1)

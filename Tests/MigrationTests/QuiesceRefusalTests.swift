@@ -39,6 +39,55 @@ struct QuiesceRefusalTests {
     #expect(long.links.map(\.link.reason) == [String](repeating: "both are below it", count: 4))
   }
 
+  // A search from every device to its end takes hours.
+  @Test("the circle of hundreds of devices is found among many links that lead nowhere", .timeLimit(.minutes(1)))
+  func many() throws {
+    let (count, circle) = (300, [290, 295, 299])
+    func isLink(_ from: Int, _ to: Int) -> Bool {
+      if let place = circle.firstIndex(of: from), circle.contains(to) { return circle[(place + 1) % 3] == to }
+      // From the circle to all others, and among those to every later one.
+      return circle.contains(from) || (!circle.contains(to) && from < to)
+    }
+    let there = Reachability.Link(path: .unknown, reason: "", origin: .assumed)
+    let none = Reachability.Link(path: .none, reason: "", origin: .assumed)
+    let forwards = Reachability(count: count) { isLink($0, $1) ? there : none }
+    let devices = (0..<count).map { QuiescePlan.Device(name: "\($0)", features: Plans.without) }
+    let refusal = #expect(throws: QuiesceRefusal.self) { try QuiescePlan(devices: devices, reachability: forwards) }
+    #expect(refusal?.cycle == circle)
+  }
+
+  @Test("the circle is the shortest there is, in any relation, and starts at the first device that is on one so short")
+  func shortestOfAny() {
+    var seed: UInt64 = 1
+    func drawn(_ bound: UInt64) -> UInt64 {
+      seed = seed &* 6_364_136_223_846_793_005 &+ 1_442_695_040_888_963_407
+      return seed >> 33 % bound
+    }
+    let count = 7
+    for _ in 0..<300 {
+      let (density, bits) = (2 + drawn(4), (0..<count * count).map { _ in drawn(10) })
+      let there = Reachability.Link(path: .unknown, reason: "", origin: .assumed)
+      let none = Reachability.Link(path: .none, reason: "", origin: .assumed)
+      let relation = Reachability(count: count) { bits[$0 * count + $1] < density ? there : none }
+      // The lengths of the ways from each device, by trying ever longer ones.
+      var (length, ends) = (0, (0..<count).map { Set([$0]) })
+      var first: Int?
+      while first == nil, length < count {
+        length += 1
+        ends = ends.map { from in Set((0..<count).filter { to in from.contains { relation.reaches($0, to) } }) }
+        first = ends.indices.first { ends[$0].contains($0) }
+      }
+      let devices = (0..<count).map { QuiescePlan.Device(name: "\($0)", features: Plans.without) }
+      do throws(QuiesceRefusal) {
+        _ = try QuiescePlan(devices: devices, reachability: relation)
+        #expect(first == nil)
+      } catch {
+        #expect(error.cycle.count == length && error.cycle.first == first)
+        #expect(error.cycle.indices.allSatisfy { relation.reaches(error.cycle[$0], error.cycle[($0 + 1) % length]) })
+      }
+    }
+  }
+
   @Test("a refusal is one line that says who, by which way and what would help")
   func description() throws {
     let refusal = try #require(Plans.refusal([Plans.without, Plans.without], ["ab", "ba"]))

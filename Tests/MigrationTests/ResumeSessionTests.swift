@@ -17,6 +17,16 @@ struct ResumeSessionTests {
     #expect(bench.machine.outcome?.devices.map(\.state) == [.running, .running])
   }
 
+  @Test("a device that no request brings to running is a fault, not a success", arguments: [MigrationState.error, .resuming])
+  func stuck(state: MigrationState) {
+    let devices = [sessionDevice(0, state: state), sessionDevice(1, state: .stop)]
+    var bench = SessionBench(ResumeSession(devices: devices, plan: .forTest(devices)))
+    bench.obey(devices: 2)
+    #expect(
+      bench.machine.outcome?.fault == .device(0, DeviceError(.setState(.running), .unexpectedState(state))))
+    #expect(bench.machine.outcome?.devices.map(\.state) == [state, .running])
+  }
+
   @Test("a device that fails is reported where it is, and one that hangs is given up on request")
   func failures() {
     let devices = [sessionDevice(0, state: .stop), sessionDevice(1, state: .stop)]

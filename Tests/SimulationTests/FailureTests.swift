@@ -113,7 +113,10 @@ struct FailureTests {
 
   @Test("after a failed request the reading of the state fails too: nothing is guessed")
   func readings() {
-    let scenario = Self.scenario([.full, .full])
+    var scenario = Self.scenario([.full, .full])
+    // Then nobody is asked where it is before something has failed.
+    scenario.save.quiescing.vcpusAreStopped = true
+    scenario.load.quiescing.vcpusAreStopped = true
     for (side, device, count) in Self.uses(.anyArc, in: scenario) {
       for use in 0..<count {
         for readings in 1...3 {

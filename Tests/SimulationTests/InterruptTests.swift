@@ -98,9 +98,13 @@ struct InterruptTests {
     return stop?.time.microseconds ?? 0
   }
 
-  @Test("a guest may reset a device at any moment of pre-copy: its state is sent anew and arrives whole")
-  func guestResets() {
-    let scenario = FailureTests.scenario([.full, .full])
+  @Test(
+    "a guest may reset a device at any moment until its vCPUs have stopped: its state is sent anew and arrives whole",
+    arguments: [MigrationState.running, .runningP2P, .stop])
+  func guestResets(found: MigrationState) {
+    var scenario = FailureTests.scenario([.full, .full])
+    scenario.source[1].initialState = found
+    scenario.save.keepStopped = true
     let end = Self.preCopyEnd(scenario)
     #expect(end > 0)
     var restarted = 0

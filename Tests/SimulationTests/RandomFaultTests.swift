@@ -60,7 +60,10 @@ struct RandomFaultTests {
     let device = numbers.next(below: scenario.source.count)
     let side = SimulatedSide.allCases[numbers.next(below: 2)]
     let graph = StateGraph(features: scenario.source[device].features)
-    switch numbers.next(below: 12) {
+    switch numbers.next(below: 13) {
+    case 12:
+      let time = MonotonicTime(microseconds: UInt64(numbers.next(below: 4000)))
+      scenario.deaths.append(.init(side, device: device, time: time))
     case 0:
       let time = MonotonicTime(microseconds: UInt64(numbers.next(below: 2500)))
       scenario.guestResets.append(.init(device: device, time: time))
