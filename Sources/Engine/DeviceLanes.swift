@@ -32,7 +32,9 @@ final class DeviceLanes: Sendable {
       result = .failure(error)
     }
     let ended = MonotonicTime(microseconds: monotonicMicroseconds())
-    events.put(.control(device: index, request, result, RequestTimes(began: began, ended: ended)))
+    let hasFailed = if case .failure = result { true } else { false }
+    // A session that waits for several devices need not be woken for each that did as it was asked.
+    events.put(.control(device: index, request, result, RequestTimes(began: began, ended: ended)), isUrgent: hasFailed)
   }
 
   private func answer(_ request: ControlRequest) throws(DeviceError) -> ControlAnswer {

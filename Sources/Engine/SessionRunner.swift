@@ -77,7 +77,8 @@ public final class SessionRunner: Sendable {
         nextProgress = now.adding(microseconds: observer.interval)
       }
       let deadline = machine.deadline
-      let event = events.take(until: min(deadline ?? nextProgress, nextProgress).microseconds)
+      let wakeUp = min(deadline ?? nextProgress, nextProgress).microseconds
+      let event = events.take(until: wakeUp, atLeast: machine.quorum)
       now = MonotonicTime(microseconds: monotonicMicroseconds())
       if let event = event ?? deadline.flatMap({ $0 <= now ? .time : nil }) {
         lanes.perform(machine.handle(event, at: now), stopVCPUs: observer.stopVCPUs) { observer.note($0, now) }

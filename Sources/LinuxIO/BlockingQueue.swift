@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 internal import Glibc
 
-/// A queue between threads: any may put, and a thread that takes waits.
+/// A queue between threads: any may put, and one thread takes and waits.
+///
+/// A taker that can do nothing with the first of several elements may wait for all of them, and is woken once.
 ///
 /// Waiting is by the monotonic clock and blocks a thread, so this is nothing for Swift's cooperative pool.
 @safe
@@ -10,8 +12,11 @@ public final class BlockingQueue<Element: Sendable>: @unchecked Sendable {
   // condition to wait on, so the lock is pthread's.
   private let lock: UnsafeMutablePointer<pthread_mutex_t>
   private let changed: UnsafeMutablePointer<pthread_cond_t>
-  private var elements: [Element] = []
+  private var elements: [(element: Element, isUrgent: Bool)] = []
   private var head = 0
+  private var urgent = 0
+  /// How many elements the taker that waits is waiting for.
+  private var wanted = 1
   private var isClosed = false
 
   /// An empty queue.
@@ -34,12 +39,19 @@ public final class BlockingQueue<Element: Sendable>: @unchecked Sendable {
   }
 
   /// Adds an element at the end; one that comes after ``close()`` is dropped.
-  public func put(_ element: Element) {
+  /// - Parameter isUrgent: whether it wakes a taker that waits for more than one.
+  public func put(_ element: Element, isUrgent: Bool = true) {
     unsafe pthread_mutex_lock(lock)
-    if !isClosed { elements.append(element) }
+    if !isClosed {
+      elements.append((element, isUrgent))
+      urgent += isUrgent ? 1 : 0
+    }
+    let suffices = isReady(wanted)
     unsafe pthread_mutex_unlock(lock)
-    unsafe pthread_cond_signal(changed)
+    if suffices { unsafe pthread_cond_signal(changed) }
   }
+
+  private func isReady(_ count: Int) -> Bool { urgent > 0 || elements.count - head >= count }
 
   /// Ends the queue: what is in it can still be taken, then every taker gets nil.
   public func close() {
@@ -50,21 +62,25 @@ public final class BlockingQueue<Element: Sendable>: @unchecked Sendable {
   }
 
   /// Takes the oldest element, waiting for one.
-  /// - Parameter deadline: microseconds of the monotonic clock at which to stop waiting; nil waits for ever.
-  /// - Returns: nil at the deadline, or once the queue is closed and empty.
-  public func take(until deadline: UInt64? = nil) -> Element? {
+  /// - Parameters:
+  ///   - deadline: microseconds of the monotonic clock at which to stop waiting; nil waits for ever.
+  ///   - count: with fewer elements than this, none of them urgent, wait on until the deadline.
+  /// - Returns: nil where there is none at the deadline, or once the queue is closed and empty.
+  public func take(until deadline: UInt64? = nil, atLeast count: Int = 1) -> Element? {
     unsafe pthread_mutex_lock(lock)
     defer { unsafe pthread_mutex_unlock(lock) }
-    while head == elements.count {
-      if isClosed { return nil }
+    wanted = max(1, count)
+    while !isReady(wanted), !isClosed {
       guard let deadline else {
         unsafe pthread_cond_wait(changed, lock)
         continue
       }
       var time = timespec(tv_sec: Int(deadline / 1_000_000), tv_nsec: Int(deadline % 1_000_000) * 1000)
-      if unsafe pthread_cond_timedwait(changed, lock, &time) == ETIMEDOUT, head == elements.count { return nil }
+      if unsafe pthread_cond_timedwait(changed, lock, &time) == ETIMEDOUT { break }
     }
-    let element = elements[head]
+    guard head < elements.count else { return nil }
+    let (element, isUrgent) = elements[head]
+    urgent -= isUrgent ? 1 : 0
     head += 1
     // Taken elements are let go in one go now and then: a queue is short, and shifting it each time is not free.
     if head == elements.count || head >= 64 {

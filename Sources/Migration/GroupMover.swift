@@ -128,7 +128,7 @@ struct GroupMover: Sendable {
     guard let target = members[index].target, members[index].request == nil else { return [] }
     if direction == .forward {
       guard !isHalted, let state = members[index].state,
-        let next = members[index].graph.path(from: state, to: target)?.first
+        let next = members[index].graph.next(from: state, to: target)
       else {
         members[index].target = nil
         return []
@@ -219,11 +219,31 @@ struct GroupMover: Sendable {
   /// The device was read outside of any step; nil where that failed.
   mutating func observe(_ device: Int, state: MigrationState?) { members[device].state = state }
 
+  /// How many answers have to come before there is anything to do, as long as none is a failure: all that are under way,
+  /// where each is its device's last in the step.
+  var quorum: Int {
+    var underWay = 0
+    for member in members {
+      guard let request = member.request else { continue }
+      switch request {
+      case .setState(let state) where state == member.target: break
+      case .flush, .readState: if member.target != nil { return 1 }
+      default: return 1
+      }
+      underWay += 1
+    }
+    return max(1, underWay)
+  }
+
   // MARK: Devices that do not answer
 
   /// When the next device counts as hung.
   var deadline: MonotonicTime? {
-    members.filter { $0.request != nil && !$0.hangNoted }.map(\.due).min()
+    var earliest: MonotonicTime?
+    for member in members where member.request != nil && !member.hangNoted {
+      earliest = earliest.map { min($0, member.due) } ?? member.due
+    }
+    return earliest
   }
 
   /// Notes for devices that have not answered for too long, once for each request.

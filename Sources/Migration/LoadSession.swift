@@ -118,6 +118,7 @@ public struct LoadSession: SessionMachine {
   }
 
   public var steps: [StepReport] { group.reports }
+  public var quorum: Int { group.mover.quorum }
   public var deadline: MonotonicTime? { group.mover.deadline }
 
   // MARK: Steps

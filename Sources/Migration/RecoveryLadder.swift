@@ -57,7 +57,7 @@ public struct RecoveryLadder: Hashable, Sendable {
     if state != .error, state != .resuming, !mustReset, failures < Self.failureLimit {
       if state == target, !mustPassStop { return .arrived }
       let waypoint = mustPassStop ? .stop : target
-      if let first = graph.path(from: state, to: waypoint)?.first { return .request(first) }
+      if let first = graph.next(from: state, to: waypoint) { return .request(first) }
     }
     if resetAllowed || mustReset, !wasReset {
       wasReset = true

@@ -25,6 +25,7 @@ public struct ResumeSession: SessionMachine {
 
   public var progress: [DeviceProgress] { group.mover.members.map { DeviceProgress(state: $0.state) } }
   public var steps: [StepReport] { group.reports }
+  public var quorum: Int { group.mover.quorum }
   public var deadline: MonotonicTime? { group.mover.deadline }
 
   public mutating func begin(at now: MonotonicTime) -> [SessionEffect] {

@@ -68,10 +68,16 @@ public struct SaveSession: SessionMachine {
   public var restarts: [Int] { pumps.map(\.restarts) }
 
   public var steps: [StepReport] { group.reports }
+  public var quorum: Int { group.mover.quorum }
 
   public var deadline: MonotonicTime? {
-    let infos = isAskingForInfos ? pumps.indices.filter(canBeAskedForInfo).compactMap { pumps[$0].infoDue } : []
-    return (infos + [group.mover.deadline].compactMap { $0 }).min()
+    var earliest = group.mover.deadline
+    guard isAskingForInfos else { return earliest }
+    for device in pumps.indices where canBeAskedForInfo(device) {
+      guard let due = pumps[device].infoDue else { continue }
+      earliest = earliest.map { min($0, due) } ?? due
+    }
+    return earliest
   }
 
   // MARK: Steps

@@ -80,8 +80,8 @@ public enum SessionEffect: Hashable, Sendable {
   /// Whoever owns the VM: stop its vCPUs, and everything else that touches the devices' regions, and say so by
   /// ``SessionEvent/vcpusStopped``. Until then the session waits, and pre-copy has ended.
   case stopVCPUs
-  /// Tell whoever watches.
-  case note(SessionNote)
+  /// Tell whoever watches. Indirect because a note is large, and an effect is copied from list to list.
+  indirect case note(SessionNote)
 }
 
 /// What happened.
@@ -205,6 +205,9 @@ public protocol SessionMachine: Sendable {
   /// channel a ``SessionEffect/receive(buffer:)`` may be and, after a fault, frames to send as well: the driver cancels
   /// the channel, and keeps the buffers until its lanes have ended.
   var outcome: SessionOutcome? { get }
+  /// How many answers of devices have to come before the session can go on, as long as none of them is a failure and
+  /// nothing else happens: all that a step still waits for, or 1. A driver that hands over fewer does no harm.
+  var quorum: Int { get }
   /// One for each device.
   var progress: [DeviceProgress] { get }
   /// The steps that the group has ended so far, in order.

@@ -109,6 +109,25 @@ public struct StateGraph: Hashable, Sendable {
     return nil
   }
 
+  /// The first state on that path: the one to ask for, arc by arc; nil where the device is there already, or where there
+  /// is no path.
+  func next(from: MigrationState, to: MigrationState) -> MigrationState? {
+    Self.hops[Int(features.rawValue & 0b111)][Int(from.rawValue) * 8 + Int(to.rawValue)]
+  }
+
+  /// ``next(from:to:)`` of every pair of states, for every combination of the features that the graph depends on: a group
+  /// asks for it with every arc.
+  private static let hops: [[MigrationState?]] = (UInt64(0)..<8).map { features in
+    let graph = StateGraph(features: MigrationFeatures(rawValue: features))
+    let states = (0..<8).map { MigrationState(rawValue: UInt32($0)) }
+    return states.flatMap { from in
+      states.map { to in
+        guard let from, let to else { return nil }
+        return graph.path(from: from, to: to)?.first
+      }
+    }
+  }
+
   /// Whether the kernel takes this request.
   public func allows(from: MigrationState, to: MigrationState) -> Bool {
     path(from: from, to: to) != nil

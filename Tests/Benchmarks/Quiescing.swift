@@ -41,6 +41,7 @@ struct RepeatedSave: SessionMachine {
   var deadline: MonotonicTime? { current.deadline }
   var progress: [DeviceProgress] { current.progress }
   var steps: [StepReport] { current.steps }
+  var quorum: Int { current.quorum }
 
   mutating func begin(at now: MonotonicTime) -> [SessionEffect] { current.begin(at: now) }
 
