@@ -4,25 +4,33 @@ internal import Glibc
 
 /// Small questions to a file system: what the kernel tells in sysfs, debugfs and procfs.
 public enum Files {
-  /// The most bytes that ``text(_:)`` reads: the kernel's attribute files have a page at most, its tables more.
+  /// The most bytes that ``text(_:maximum:)`` reads by default: the kernel's attribute files have a page at most, its tables more.
   public static let maximumTextSize = 1 << 20
 
   /// A file's text, without the newline at its end.
-  /// - Returns: nil where the file can't be read or is not text; a person gets the reason from ``readText(_:)``.
-  public static func text(_ path: String) -> String? {
-    try? readText(path)
+  /// - Parameter maximum: what comes after so many bytes is not read.
+  /// - Returns: nil where the file can't be read; a person gets the reason from ``readText(_:maximum:)``.
+  public static func text(_ path: String, maximum: Int = maximumTextSize) -> String? {
+    try? readText(path, maximum: maximum)
   }
 
-  /// A file's text, without the newline at its end; bytes that are not UTF-8 are replaced.
-  public static func readText(_ path: String) throws(SystemError) -> String {
-    let descriptor = try Descriptor.open(path, O_RDONLY)
+  /// A regular file's text, without the newline at its end; bytes that are not UTF-8 are replaced.
+  ///
+  /// What the kernel shows in sysfs, debugfs, procfs and configfs are regular files. Nothing else is read, and so nothing
+  /// makes the caller wait: in a folder that somebody sent, a pipe or a link to a device node may stand in a file's place,
+  /// and opening a node can do something to the device.
+  /// - Parameter maximum: what comes after so many bytes is not read.
+  public static func readText(_ path: String, maximum: Int = maximumTextSize) throws(SystemError) -> String {
+    if try !isRegularFile(path) { throw SystemError("reading as a regular file", path, errno: EINVAL) }
+    // In case it is none any more.
+    let descriptor = try Descriptor.open(path, O_RDONLY | O_NONBLOCK | O_NOCTTY)
     var bytes: [UInt8] = []
     var chunk = [UInt8](repeating: 0, count: 4096)
-    while bytes.count < maximumTextSize {
+    while bytes.count < maximum {
       var span = chunk.mutableSpan
       let count = try descriptor.read(into: &span)
       if count == 0 { break }
-      bytes += chunk[..<count]
+      bytes += chunk[..<min(count, maximum - bytes.count)]
     }
     while bytes.last == 10 { bytes.removeLast() }
     return String(decoding: bytes, as: UTF8.self)
@@ -105,6 +113,6 @@ public enum Files {
 
   /// The last component of a path.
   public static func lastComponent(_ path: String) -> String {
-    String(path.split(separator: "/").last ?? "")
+    path.utf8.split(separator: UInt8(ascii: "/")).last.map { String(Substring($0)) } ?? ""
   }
 }

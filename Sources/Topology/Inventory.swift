@@ -39,7 +39,8 @@ public struct Inventory: Sendable {
       }
     }
     var records: [DeviceRecord] = []
-    for folder in folders where !records.contains(where: { $0.sysfs == folder }) {
+    var seen: Set<String> = []
+    for folder in folders where seen.insert(folder).inserted {
       if let record = record(folder) { records.append(record) }
     }
     return records.sorted { "\($0.name)" < "\($1.name)" }
@@ -60,12 +61,13 @@ public struct Inventory: Sendable {
   }
 
   private func record(_ folder: String) -> DeviceRecord? {
-    let vfio = Files.names(in: "\(folder)/vfio-dev").first
+    // Names of another form are no nodes'.
+    let vfio = Files.names(in: "\(folder)/vfio-dev").first { DeviceName("/dev/vfio/devices/\($0)") != nil }
     // What is neither PCI nor mdev has a name of its own bus, such as "nic": its node names it.
     guard
       let name = DeviceName(Files.lastComponent(folder)) ?? vfio.flatMap({ DeviceName("/dev/vfio/devices/\($0)") })
     else { return nil }
-    let driver = Files.link("\(folder)/driver").map(Files.lastComponent)
+    let driver = Attribute.linkedName("\(folder)/driver")
     let node = vfio.map { "\(root.dev)/vfio/devices/\($0)" }
     let hasNode = node.map(Files.exists) ?? false
     let group = Files.link("\(folder)/iommu_group").flatMap { Int(Files.lastComponent($0)) }
@@ -75,7 +77,7 @@ public struct Inventory: Sendable {
     return DeviceRecord(
       name: name, sysfs: folder, driver: driver, isOnVFIO: onVFIO,
       node: hasNode ? node : nil,
-      nodeNumber: vfio.flatMap { Files.text("\(folder)/vfio-dev/\($0)/dev") },
+      nodeNumber: vfio.flatMap { Attribute.text("\(folder)/vfio-dev/\($0)/dev") },
       group: group,
       devicesInGroup: group.map { Files.names(in: "\(root.sys)/kernel/iommu_groups/\($0)/devices").count } ?? 0,
       groupNode: onVFIO ? groupNode.flatMap { Files.exists($0) ? $0 : nil } : nil,
@@ -86,11 +88,13 @@ public struct Inventory: Sendable {
     let folder = "\(root.debug)/vfio/\(kernelName)"
     guard Files.exists(folder) else { return (nil, nil) }
     guard Files.exists("\(folder)/migration") else { return (false, nil) }
-    return (true, Files.text("\(folder)/migration/state").flatMap { MigrationState(name: $0) })
+    return (true, Attribute.text("\(folder)/migration/state").flatMap { MigrationState(name: $0) })
   }
 
   private func pciIdentity(_ folder: String) -> String? {
-    guard let vendor = Files.text("\(folder)/vendor"), let device = Files.text("\(folder)/device") else { return nil }
+    guard let vendor = Attribute.text("\(folder)/vendor"), let device = Attribute.text("\(folder)/device") else {
+      return nil
+    }
     return [vendor, device].map { $0.hasPrefix("0x") ? String($0.dropFirst(2)) : $0 }.joined(separator: ":")
   }
 }

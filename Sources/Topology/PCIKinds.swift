@@ -2,32 +2,33 @@
 
 /// What each function is: its port type says so where it can be read, and the shape of the tree where not.
 enum PCIKinds {
-  /// Sets every function's kind. What is above comes before what is below, since bus numbers grow downwards.
+  /// Sets every function's kind, from the top down: what is above has its kind before what is below it. Bus numbers don't
+  /// decide that, since a broken firmware may give them in any order.
   static func assign(_ found: inout [PCIScanner.Found]) {
     let hasExpress = found.contains { $0.isExpress }
+    let addresses = Set(found.map(\.function.address))
+    var below: [String: [Int]] = [:]
     var conventionalBelow: Set<String> = []
-    for item in found where !item.isExpress { item.function.parent.map { _ = conventionalBelow.insert($0) } }
-    var kinds: [String: PCIFunction.Kind] = [:]
-    // Bus numbers that a broken firmware gave in another order must not decide: so by depth, not by number.
-    var pending = Array(found.indices)
-    while !pending.isEmpty {
-      let ready = pending.filter { index in
-        let parent = found[index].function.parent
-        return parent == nil || kinds[parent!] != nil || !found.contains { $0.function.address == parent }
+    // What is in a ring of parents, which no file system has, is never reached.
+    var reached: [(index: Int, parent: PCIFunction.Kind?)] = []
+    for (index, item) in found.enumerated() {
+      guard let parent = item.function.parent, addresses.contains(parent) else {
+        reached.append((index, nil))
+        continue
       }
-      // A ring of parents, which no file system has.
-      guard !ready.isEmpty else { return }
-      for index in ready {
-        let item = found[index]
-        let kind = kind(
-          of: item, below: item.function.parent.flatMap { kinds[$0] },
-          inExpressSystem: hasExpress,
-          hasConventionalBelow: conventionalBelow.contains(item.function.address))
-        kinds[item.function.address] = kind
-        found[index].function.kind = kind
-      }
-      let done = Set(ready)
-      pending.removeAll { done.contains($0) }
+      below[parent, default: []].append(index)
+      if !item.isExpress { conventionalBelow.insert(parent) }
+    }
+    var next = 0
+    while next < reached.count {
+      let (index, parent) = reached[next]
+      let address = found[index].function.address
+      let kind = kind(
+        of: found[index], below: parent, inExpressSystem: hasExpress,
+        hasConventionalBelow: conventionalBelow.contains(address))
+      found[index].function.kind = kind
+      reached += (below[address] ?? []).map { ($0, kind) }
+      next += 1
     }
   }
 

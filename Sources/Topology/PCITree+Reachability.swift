@@ -12,7 +12,9 @@ extension PCITree {
   public func reachability(
     of devices: [String?], mapping: (_ initiator: Int, _ target: Int) -> BARMapping = { _, _ in .unknown }
   ) -> Reachability {
-    Reachability(count: devices.count) { from, to in
+    var ways: [String: WayUp] = [:]
+    for address in devices.compactMap({ $0 }) where ways[address] == nil { ways[address] = way(up: address) }
+    return Reachability(count: devices.count) { from, to in
       let known = mapping(from, to)
       guard let initiator = devices[from], let target = devices[to] else {
         let both = devices[from] == nil && devices[to] == nil
@@ -20,26 +22,21 @@ extension PCITree {
           both ? "neither is a PCI function" : "the \(devices[from] == nil ? "first" : "second") is no PCI function"
         return PeerRoute.notInTree(reason).link(isNotMapped: known == .notMapped)
       }
-      return route(from: initiator, to: target, mapping: known).link(isNotMapped: known == .notMapped)
+      guard let first = ways[initiator], !first.places.isEmpty else {
+        return PeerRoute.notInTree("there is no PCI function \(initiator)").link(isNotMapped: known == .notMapped)
+      }
+      guard let second = ways[target], !second.places.isEmpty else {
+        return PeerRoute.notInTree("there is no PCI function \(target)").link(isNotMapped: known == .notMapped)
+      }
+      return route(first, second, mapping: known).link(isNotMapped: known == .notMapped)
     }
   }
 
   /// The bridge or port nearest to two functions that is above both (or is one of them, where it is above the other);
   /// nil where they meet only in the root complex, or not even there.
   public func commonAncestor(_ first: String, _ second: String) -> String? {
-    let others = Set(way(up: second))
-    return way(up: first).first { others.contains($0) }
-  }
-
-  /// A function and what is above it, nearest first. Ends also where a tree that somebody made has a ring.
-  private func way(up address: String) -> [String] {
-    var way: [String] = []
-    var next: String? = address
-    while let here = next, let function = self[here], way.count < functions.count {
-      way.append(here)
-      next = function.parent
-    }
-    return way
+    let others = way(up: second).places
+    return way(up: first).places.first { others.contains($0) }.map { functions[$0].address }
   }
 
   /// How a memory request from one function to another is routed, by the PCI Express Base Specification's rules.
@@ -60,23 +57,27 @@ extension PCITree {
   /// 5. What is redirected goes up. Ports further up that are above both would send it back down the link on which it
   ///    came, and that they must refuse, unless ACS Upstream Forwarding is on. It is not relied on that they do refuse:
   ///    such a route counts, and its reason names the port.
-  /// 6. In the root complex an IOMMU translates it, if there is one. Then it arrives only if the BAR is mapped. Without
-  ///    one it is turned around by its bus address. Whether a platform forwards between host bridges, or between root
+  /// 6. In the root complex an IOMMU translates it, if there is one above the initiator. Then it arrives only if the BAR is
+  ///    mapped. Without one it is turned around by its bus address. Whether a platform forwards between host bridges, or between root
   ///    ports at all, can't be seen: it is taken for granted. Root ports that do not redirect may turn a request around
   ///    before the IOMMU sees it. The kernel knows which do, and keeps devices in one IOMMU group that it can't keep apart:
   ///    between those nothing is taken for isolated.
   ///
   /// ACS Source Validation and Completion Redirect play no part. The first refuses requests in another's name, and a
   /// device that sends in its own is not stopped by it. The second is about answers to reads, which arrive either way.
-  func route(from initiator: String, to target: String, mapping: BARMapping) -> PeerRoute {
-    guard let first = self[initiator] else { return .notInTree("there is no PCI function \(initiator)") }
-    guard let second = self[target] else { return .notInTree("there is no PCI function \(target)") }
+  func route(_ initiator: WayUp, _ target: WayUp, mapping: BARMapping) -> PeerRoute {
+    let (first, second) = (functions[initiator.places[0]], functions[target.places[0]])
     guard second.hasMemory else { return .nothingToWrite }
-    let crossing = Crossing(self, first, second)
-    if let device = sharedDevice(first, second) {
+    let crossing = Crossing(functions, initiator, target)
+    if let one = initiator.device, let other = target.device, one.isSameDevice(as: other),
+      let device = sharedDevice(first, second)
+    {
       return turn(.insideDevice(at: device), at: device, decidedBy: first, crossing, mapping)
     }
     guard let ancestor = crossing.ancestor else {
+      if first.hostBridge == second.hostBridge, initiator.isOnConventionalRootBus {
+        return .onConventionalBus(at: first.hostBridge)
+      }
       return throughRoot(first, second, crossing: crossing, mapping: mapping)
     }
     guard let port = crossing.below, let other = crossing.belowOnOtherSide else {
@@ -110,7 +111,7 @@ extension PCITree {
       return .translated(at: place, port: port.address)
     }
     let bridge = crossing.initiator.hostBridge
-    if hasIOMMU, mapping == .notMapped { return .unmapped(hostBridge: bridge) }
+    if isTranslated(crossing.initiator), mapping == .notMapped { return .unmapped(hostBridge: bridge) }
     let blocked = crossing.aboveBoth.first { port in
       guard port.kind == .switchDownstreamPort || port.kind == .rootPort else { return false }
       return port.capabilities?.accessControlEnabled.contains(.upstreamForwarding) != true
@@ -118,13 +119,12 @@ extension PCITree {
     return .redirected(hostBridge: bridge, port: port.address, blockedAt: blocked?.address)
   }
 
-  /// What becomes of a request to a function that it meets in the root complex, or beyond it.
+  /// What becomes of a request to a function that it meets in the root complex, or beyond it: rule 6.
   private func throughRoot(
     _ first: PCIFunction, _ second: PCIFunction, crossing: Crossing, mapping: BARMapping
   ) -> PeerRoute {
     let bridge = first.hostBridge
-    if bridge == second.hostBridge, crossing.isOnConventionalRootBus { return .onConventionalBus(at: bridge) }
-    if hasIOMMU, mapping == .notMapped {
+    if isTranslated(first), mapping == .notMapped {
       let redirects = crossing.wayUp.last?.capabilities?.accessControlEnabled.contains(.requestRedirect) == true
       guard !redirects, let group = first.group, group == second.group else { return .unmapped(hostBridge: bridge) }
       return .notIsolated(hostBridge: bridge, group: group)
@@ -133,10 +133,9 @@ extension PCITree {
       ? .acrossRoots(hostBridge: bridge) : .acrossHostBridges(bridge, second.hostBridge)
   }
 
-  /// The lowest physical function of the device that both are functions of; nil where they are not of one.
+  /// The lowest physical function of the device that both are functions of by their numbers; nil where they are not.
   private func sharedDevice(_ first: PCIFunction, _ second: PCIFunction) -> String? {
     let (mine, theirs) = (first.physicalFunction ?? first.address, second.physicalFunction ?? second.address)
-    guard let one = PCIAddress(mine), let other = PCIAddress(theirs), one.isSameDevice(as: other) else { return nil }
     // Below a conventional bridge there is a bus between functions, and root ports are no peers of each other.
     guard first.kind != .conventional, second.kind != .conventional else { return nil }
     return min(mine, theirs)
@@ -154,21 +153,17 @@ extension PCITree {
     let wayUp: [PCIFunction]
     /// The ancestor and everything above it, upwards.
     let aboveBoth: [PCIFunction]
-    /// Whether the initiator's root bus is a conventional one.
-    let isOnConventionalRootBus: Bool
 
-    init(_ tree: PCITree, _ first: PCIFunction, _ second: PCIFunction) {
-      let mine = tree.way(up: first.address).compactMap { tree[$0] }
-      let theirs = tree.way(up: second.address).compactMap { tree[$0] }
-      let meeting = mine.firstIndex { here in theirs.contains { $0.address == here.address } }
-      let theirMeeting = meeting.flatMap { index in theirs.firstIndex { $0.address == mine[index].address } }
-      initiator = first
-      ancestor = meeting.map { mine[$0] }
-      wayUp = Array(mine[..<(meeting ?? mine.count)])
-      aboveBoth = meeting.map { Array(mine[$0...]) } ?? []
+    init(_ functions: [PCIFunction], _ first: WayUp, _ second: WayUp) {
+      let (mine, theirs) = (first.places, second.places)
+      let meeting = mine.firstIndex { theirs.contains($0) }
+      let theirMeeting = meeting.flatMap { theirs.firstIndex(of: mine[$0]) }
+      initiator = functions[mine[0]]
+      wayUp = mine[..<(meeting ?? mine.count)].map { functions[$0] }
+      aboveBoth = meeting.map { mine[$0...].map { functions[$0] } } ?? []
+      ancestor = aboveBoth.first
       below = wayUp.last
-      belowOnOtherSide = theirs[..<(theirMeeting ?? theirs.count)].last
-      isOnConventionalRootBus = tree.roots(of: first.hostBridge).contains { $0.kind == .conventional }
+      belowOnOtherSide = theirs[..<(theirMeeting ?? theirs.count)].last.map { functions[$0] }
     }
   }
 }

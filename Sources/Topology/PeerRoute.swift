@@ -11,7 +11,7 @@ public enum BARMapping: Hashable, Sendable {
   case unknown
 }
 
-/// How a transfer from one PCI function to another goes, by the rules in ``PCITree/route(from:to:mapping:)``, and why.
+/// How a transfer from one PCI function to another goes, by the rules in ``PCITree/route(_:_:mapping:)``, and why.
 enum PeerRoute: Hashable {
   /// One of the two is no PCI function of this tree.
   case notInTree(String)

@@ -11,7 +11,8 @@ public struct QuiescingAssumption: Hashable, Sendable {
     /// That the device's registers can be read, without which the rest is not known.
     case readable
     /// That no ID-based ordering (IDO) is used: with it, what one function sends may overtake what another sent, and a
-    /// physical function's answer the writes of its virtual function.
+    /// physical function's answer the writes of its virtual function. The same goes for the root port above it, on whose
+    /// link what the host sends may overtake what peers sent.
     case noIDOrdering = "no-id-ordering"
     /// That a virtual function's commands, which go through its physical function (as mlx5's do), share a link with its
     /// data.
@@ -82,27 +83,39 @@ extension PCITree {
 
   private func ordering(_ function: PCIFunction, physical: Physical?) -> QuiescingAssumption {
     let owner = physical?.address ?? function.address
+    let port = way(up: function.address).places.dropFirst().last.map { functions[$0] }.flatMap {
+      $0.kind == .rootPort ? $0 : nil
+    }
     let whose = physical == nil ? "it" : "its physical function \(owner)"
-    guard let capabilities = function.capabilities else {
-      return QuiescingAssumption(
+    func unread(_ whose: String) -> QuiescingAssumption {
+      QuiescingAssumption(
         device: function.address, kind: .noIDOrdering, state: .unknown,
         evidence: "whether \(whose) uses ID-based ordering could not be read",
         remedy: "run this as root, with libpci installed")
     }
+    guard let capabilities = function.capabilities else { return unread(whose) }
     // Whoever made the tree may know of the physical function alone.
     let theirs = physical?.function?.capabilities
-    let requests = capabilities.idOrderedRequests || theirs?.idOrderedRequests == true
-    let completions = capabilities.idOrderedCompletions || theirs?.idOrderedCompletions == true
-    guard requests || completions else {
-      return QuiescingAssumption(
-        device: function.address, kind: .noIDOrdering, state: .holds, evidence: "\(whose) has ID-based ordering off")
+    var mine = capabilities
+    mine.idOrderedRequests = mine.idOrderedRequests || theirs?.idOrderedRequests == true
+    mine.idOrderedCompletions = mine.idOrderedCompletions || theirs?.idOrderedCompletions == true
+    let above = port.map { "the root port \($0.address) above it" }
+    var (seen, commands): ([String], [String]) = ([], [])
+    for (who, address, registers) in [(whose, owner, mine), (above ?? "", port?.address ?? "", port?.capabilities)] {
+      guard let what = registers?.idOrdering else { continue }
+      seen.append("\(who) has ID-based ordering on for \(what)")
+      // IDO Request Enable and IDO Completion Enable are bits 8 and 9 of Device Control 2.
+      commands.append("setpci -s \(address) CAP_EXP+28.w=0000:0300")
     }
-    let what = [requests ? "requests" : nil, completions ? "completions" : nil].compactMap { $0 }
-    // IDO Request Enable and IDO Completion Enable are bits 8 and 9 of Device Control 2.
+    guard seen.isEmpty else {
+      return QuiescingAssumption(
+        device: function.address, kind: .noIDOrdering, state: .violated, evidence: seen.joined(separator: ", and "),
+        remedy: "turn it off: " + commands.joined(separator: "; "))
+    }
+    if let port, let above, port.capabilities == nil { return unread(above) }
     return QuiescingAssumption(
-      device: function.address, kind: .noIDOrdering, state: .violated,
-      evidence: "\(whose) has ID-based ordering on for \(what.joined(separator: " and "))",
-      remedy: "turn it off: setpci -s \(owner) CAP_EXP+28.w=0000:0300")
+      device: function.address, kind: .noIDOrdering, state: .holds,
+      evidence: "\(whose) has ID-based ordering off" + (above.map { ", and so has \($0)" } ?? ""))
   }
 
   private func path(_ function: PCIFunction, physical: Physical) -> QuiescingAssumption {
@@ -122,5 +135,13 @@ extension PCITree {
       device: function.address, kind: .sharedPath, state: .violated,
       evidence: "it is below \(mine), but its physical function \(owner.address) is below \(theirs)",
       remedy: "use a virtual function of a physical function that is below \(mine)")
+  }
+}
+
+extension PCIFunction.Capabilities {
+  /// What ID-based ordering is on for, in words; nil for nothing.
+  fileprivate var idOrdering: String? {
+    let what = [idOrderedRequests ? "requests" : nil, idOrderedCompletions ? "completions" : nil].compactMap { $0 }
+    return what.isEmpty ? nil : what.joined(separator: " and ")
   }
 }

@@ -33,7 +33,8 @@ final class SessionDisplay {
       let time = Figures.time(report.ended.microseconds(since: report.began))
       let isWhole = report.arcs.allSatisfy { $0.error == nil }
       say(
-        "\(report.step): \(isWhole ? "done" : "broken off") after \(time), the devices \(Figures.time(report.skew)) apart")
+        "\(report.step): \(isWhole ? "done" : "broken off") after \(time), the devices \(Figures.time(report.skew)) apart"
+      )
     case .reset(let device):
       say("\(names[device]) was reset: what was in it is lost")
     case .restarted(let device, let times):

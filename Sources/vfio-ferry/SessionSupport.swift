@@ -31,7 +31,9 @@ enum SessionSupport {
     of records: [DeviceRecord], _ peers: PeerOptions, inventory: Inventory
   ) throws(CommandFailure) -> Reachability {
     // One device alone has no peers; the tree need not be read.
-    let tree = records.count > 1 ? PCIScanner(root: inventory.root).tree() : PCITree(functions: [], hasIOMMU: false)
+    let tree =
+      records.count > 1
+      ? PCIScanner(root: inventory.root).tree(titles: false, rdma: false) : PCITree(functions: [], hasIOMMU: false)
     return try peers.reachability(of: records, tree: tree)
   }
 

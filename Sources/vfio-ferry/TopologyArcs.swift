@@ -21,9 +21,9 @@ struct TopologyArcs {
   /// How much room the curves take to the right.
   var width: Int { (arcs.map { $0.reach * 3 / 4 }.max() ?? 0) + 16 }
 
-  /// - Parameter area: where each named device's box is, by position; nil where it has none.
-  init(_ view: TopologyView, area: (Int) -> SVGDrawing.Area?) {
-    let areas = view.records.indices.map(area)
+  /// - Parameter areas: where each named device's box is, by position; nil where it has none.
+  init(_ view: TopologyView, areas: [Int: SVGDrawing.Area]) {
+    let areas = view.records.indices.map { areas[$0] }
     for pair in view.pairs where areas[pair.from] != nil && areas[pair.to] != nil {
       let link = view.reachability[pair.from, pair.to]
       let isBothWays = view.isBothWays(pair)
@@ -47,9 +47,12 @@ struct TopologyArcs {
   /// Gives every curve a place of its own at each device. The nearest leave outermost, so that curves of one device
   /// don't cross.
   private mutating func spread(_ areas: [SVGDrawing.Area]) {
-    for device in areas.indices {
-      let own = arcs.indices.filter { arcs[$0].pair.from == device || arcs[$0].pair.to == device }
-      if own.isEmpty { continue }
+    var arcsOfDevices = [[Int]](repeating: [], count: areas.count)
+    for (index, arc) in arcs.enumerated() {
+      arcsOfDevices[arc.pair.from].append(index)
+      arcsOfDevices[arc.pair.to].append(index)
+    }
+    for (device, own) in arcsOfDevices.enumerated() where !own.isEmpty {
       func other(_ index: Int) -> Int {
         areas[arcs[index].pair.from == device ? arcs[index].pair.to : arcs[index].pair.from].middle
       }

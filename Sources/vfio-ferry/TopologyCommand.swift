@@ -12,7 +12,8 @@ struct TopologyCommand: FerryCommand {
     discussion: """
       Without DEV: the tree, with drivers, IOMMU groups, links, access control (ACS) and address translation (ATS), \
       which only root can see, and the RDMA devices. With several DEV also, for each ordered pair, whether the first can \
-      start transfers to the second, by which way, and why. Nothing is bound, opened or changed.
+      start transfers to the second, by which way, and why. Nothing is bound or changed. RDMA devices are asked through \
+      libibverbs, which opens their uverbs nodes; --plan and --root leave them alone.
 
       --plan explains how these devices would be brought to a stop together, or why no order can. What a device supports \
       is asked through --pid or --fd, or is what its driver usually offers; --assume says it instead.
@@ -59,6 +60,7 @@ struct TopologyCommand: FerryCommand {
     if [dot, svg, format.wantsJSON].filter({ $0 }).count > 1 || ((dot || svg) && plan) {
       throw ValidationError("--dot, --svg, and --json or --plan are different outputs: choose one")
     }
+    if root?.isEmpty == true { throw ValidationError("--root takes a folder, and it is empty") }
     if output != nil, !dot, !svg { throw ValidationError("-o goes with --dot or --svg") }
     if plan, devices.isEmpty { throw ValidationError("--plan takes the devices to stop together") }
     if !assume.isEmpty, !plan { throw ValidationError("--assume goes with --plan") }
@@ -81,7 +83,8 @@ struct TopologyCommand: FerryCommand {
   func execute(_ console: Console, system: SystemRoot) throws {
     let deviceAccess = DeviceAccess(way: access.way, inventory: Inventory(root: system))
     let records = try records(deviceAccess)
-    let tree = PCIScanner(root: system).tree()
+    // A plan is about ways alone.
+    let tree = PCIScanner(root: system).tree(titles: !plan, rdma: !plan)
     if tree.functions.isEmpty, records.isEmpty { throw CommandFailure.nothing("this system has no PCI functions") }
     let reachability = try peers.reachability(of: records, tree: tree)
     if plan {

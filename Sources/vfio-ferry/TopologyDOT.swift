@@ -78,12 +78,13 @@ struct TopologyDOT {
   /// A quoted string; a newline becomes a line's end in a label.
   static func quoted(_ text: String) -> String {
     var result = "\""
-    for character in text {
-      switch character {
+    // By scalars, not by characters: a quote with an accent on it is one character, and no quote.
+    for scalar in text.unicodeScalars {
+      switch scalar {
       case "\"": result += "\\\""
       case "\\": result += "\\\\"
       case "\n": result += "\\n"
-      default: result.append(character)
+      default: result.unicodeScalars.append(scalar)
       }
     }
     return result + "\""

@@ -220,6 +220,8 @@ struct TopologyLayout {
   /// Devices below each other that share a group share its box.
   private mutating func joinGroups(of tree: PCITree) {
     let devices = boxes.filter { !$0.function.kind.isPort }.sorted { $0.area.y < $1.area.y }
+    var sizes: [Int: Int] = [:]
+    for function in tree.functions where !function.kind.isPort { function.group.map { sizes[$0, default: 0] += 1 } }
     for box in devices {
       guard let group = box.function.group else { continue }
       if let last = groups.last, last.group == group, box.area.y - last.area.bottom <= 2 * Self.rowGap {
@@ -227,8 +229,7 @@ struct TopologyLayout {
         groups[groups.count - 1] = GroupBox(group: group, area: area, isShared: true)
       } else {
         let area = Area(x: groupX, y: box.area.y, width: Self.groupWidth, height: box.area.height)
-        let isShared = tree.functions.filter { $0.group == group && !$0.kind.isPort }.count > 1
-        groups.append(GroupBox(group: group, area: area, isShared: isShared))
+        groups.append(GroupBox(group: group, area: area, isShared: sizes[group, default: 0] > 1))
       }
     }
   }

@@ -48,8 +48,11 @@ struct TopologyPlan {
 
   /// All moves between two barriers.
   struct Step: Hashable {
-    let title: String
+    let step: GroupStep
     let moves: [Move]
+
+    /// As people read it.
+    var title: String { step == .enterPreCopy ? "reading ahead" : "\(step)" }
   }
 
   let devices: [PlannedDevice]
@@ -70,24 +73,24 @@ struct TopologyPlan {
       devices: devices.map { QuiescePlan.Device(name: $0.name, features: $0.features) }, reachability: reachability)
     self.plan = plan
     var states: [MigrationState] = devices.map { _ in .running }
-    func step(_ title: String, _ target: (Int) -> MigrationState?) -> Step {
+    func step(_ step: GroupStep, _ target: (Int) -> MigrationState?) -> Step {
       var moves: [Move] = []
       for device in devices.indices {
         guard let next = target(device) else { continue }
         moves.append(Move(device: device, from: states[device], to: next))
         states[device] = next
       }
-      return Step(title: title, moves: moves)
+      return Step(step: step, moves: moves)
     }
-    ahead = step("reading ahead") { devices[$0].features.contains(.preCopy) ? .preCopy : nil }
+    ahead = step(.enterPreCopy) { devices[$0].features.contains(.preCopy) ? .preCopy : nil }
     var stop: [Step] = []
     for stopStep in plan.stopSteps {
-      stop.append(step("\(stopStep)") { plan.target(stopStep, device: $0, from: states[$0], goal: .stopCopy) })
+      stop.append(step(.stop(stopStep)) { plan.target(stopStep, device: $0, from: states[$0], goal: .stopCopy) })
     }
     self.stop = stop.filter { !$0.moves.isEmpty }
     var start: [Step] = []
     for startStep in plan.startSteps {
-      start.append(step("\(startStep)") { plan.target(startStep, device: $0, from: states[$0], goal: .running) })
+      start.append(step(.start(startStep)) { plan.target(startStep, device: $0, from: states[$0], goal: .running) })
     }
     self.start = start.filter { !$0.moves.isEmpty }
   }
@@ -174,15 +177,12 @@ struct TopologyPlan {
   }
 
   private func json(_ step: Step) -> JSON {
-    .object([
-      "step": .string(step.title),
-      "moves": .array(
-        step.moves.map { move in
-          .object([
-            "device": .string(devices[move.device].name), "from": .string(move.from.name), "to": .string(move.to.name),
-          ])
-        }),
-    ])
+    let moves = step.moves.map { move in
+      JSON.object([
+        "device": .string(devices[move.device].name), "from": .string(move.from.name), "to": .string(move.to.name),
+      ])
+    }
+    return .object(step.step.json + [JSON.Member(key: "moves", value: .array(moves))])
   }
 }
 

@@ -18,10 +18,11 @@ struct TopologySVG {
     self.view = view
     let layout = TopologyLayout(view, top: Self.top)
     self.layout = layout
-    arcs = TopologyArcs(view) { position in
-      layout.boxes.first { view.position(of: $0.function) == position }?.area
-        ?? layout.outside.first { $0.position == position }?.area
+    var areas = Dictionary(uniqueKeysWithValues: layout.outside.map { ($0.position, $0.area) })
+    for box in layout.boxes {
+      if let position = view.position(of: box.function) { areas[position] = box.area }
     }
+    arcs = TopologyArcs(view, areas: areas)
     width = max(900, layout.right + (arcs.arcs.isEmpty ? 0 : arcs.width) + TopologyLayout.margin)
     height = layout.bottom
     paint()

@@ -37,6 +37,10 @@ struct TopologyView: Sendable {
   let hostBridges: [HostBridge]
   /// How many functions are left out because nobody would look for them here.
   let leftOut: Int
+  /// The position of each named device, by name.
+  private let positions: [String: Int]
+  /// The RDMA devices, by the address of their function.
+  private let rdmaDevices: [String: [RDMADevice]]
 
   /// - Parameter all: leave nothing out and fold nothing.
   init(
@@ -46,23 +50,25 @@ struct TopologyView: Sendable {
     self.records = records
     self.reachability = reachability
     self.onVFIO = onVFIO
-    let chooser = Chooser(tree: tree, named: Set(records.map { "\($0.name)" }), onVFIO: onVFIO, all: all)
+    positions = Dictionary(
+      records.enumerated().map { ("\($1.name)", $0) }, uniquingKeysWith: { first, _ in first })
+    rdmaDevices = Dictionary(grouping: tree.rdmaDevices) { $0.function ?? "" }
+    let chooser = Chooser(tree: tree, named: Set(positions.keys), onVFIO: onVFIO, all: all)
     hostBridges = tree.hostBridges.compactMap { name in
       let nodes = chooser.nodes(tree.roots(of: name))
-      let numaNode = tree.functions.first { $0.hostBridge == name && $0.numaNode != nil }?.numaNode
-      return nodes.isEmpty ? nil : HostBridge(name: name, numaNode: numaNode, nodes: nodes)
+      return nodes.isEmpty ? nil : HostBridge(name: name, numaNode: tree.numaNode(of: name), nodes: nodes)
     }
     leftOut = tree.functions.count - hostBridges.reduce(0) { $0 + $1.nodes.reduce(0) { $0 + $1.count } }
   }
 
   /// Where a function stands among the named devices; nil where it was not named.
-  func position(of function: PCIFunction) -> Int? { records.firstIndex { "\($0.name)" == function.address } }
+  func position(of function: PCIFunction) -> Int? { positions[function.address] }
 
   /// The named devices that are no PCI functions of the tree, by position.
   var outside: [Int] { records.indices.filter { records[$0].address(in: tree) == nil } }
 
   /// The RDMA devices of a function.
-  func rdma(of function: PCIFunction) -> [RDMADevice] { tree.rdmaDevices.filter { $0.function == function.address } }
+  func rdma(of function: PCIFunction) -> [RDMADevice] { rdmaDevices[function.address] ?? [] }
 
   /// The ordered pairs of named devices.
   var pairs: [PeerOptions.Pair] {
@@ -112,7 +118,7 @@ private struct Chooser {
 
   private func node(_ function: PCIFunction) -> TopologyView.Node? {
     var node = TopologyView.Node(function: function, children: nodes(tree.children(of: function.address)))
-    let vfs = tree.functions.filter { $0.physicalFunction == function.address }
+    let vfs = tree.virtualFunctions(of: function.address)
     for vf in vfs {
       if all || vfs.count <= TopologyView.maximumUnfoldedVFs || isWanted(vf) {
         node.children.append(TopologyView.Node(function: vf))

@@ -60,19 +60,20 @@ extension PCIFunction {
 
   /// A title with less of the vendor's name, for where there is little room.
   private static func withoutLegalForms(_ title: String) -> String {
-    let forms: Set<Substring> = [
-      "Corporation", "Corp", "Corp.", "Inc", "Inc.", "Co", "Co.", "Co.,", "Ltd", "Ltd.", "LLC", "Limited",
-      "Technologies", "Technology", "Electronics", "Semiconductor",
-    ]
     let words = title.split(separator: " ")
     var kept: [Substring] = []
     for (index, word) in words.enumerated() {
-      let isForm = index > 0 && forms.contains(word)
+      let isForm = index > 0 && legalForms.contains(word)
       if isForm, let last = kept.last, last.hasSuffix(",") { kept[kept.count - 1] = last.dropLast() }
       if !isForm { kept.append(word) }
     }
     return kept.joined(separator: " ")
   }
+
+  private static let legalForms: Set<Substring> = [
+    "Corporation", "Corp", "Corp.", "Inc", "Inc.", "Co", "Co.", "Co.,", "Ltd", "Ltd.", "LLC", "Limited",
+    "Technologies", "Technology", "Electronics", "Semiconductor",
+  ]
 
   /// The class of a device in a word; nil where none fits better than the device's own title.
   var classWord: String? {

@@ -184,6 +184,11 @@ struct TopologyPictureTests {
   @Test("a quote or a backslash in a label ends no string")
   func dotQuoting() {
     #expect(TopologyDOT.quoted("a\"b\\c\nd") == #""a\"b\\c\nd""#)
+    // With an accent on them they are other characters, but the same scalars.
+    for mark in ["\"", "\\"] {
+      let quoted = TopologyDOT.quoted("a\(mark)\u{301}];b")
+      #expect(Array(quoted.unicodeScalars) == Array("\"a\\\(mark)\u{301}];b\"".unicodeScalars))
+    }
   }
 }
 

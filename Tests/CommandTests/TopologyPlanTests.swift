@@ -94,6 +94,22 @@ struct TopologyPlanTests {
     #expect(value["refusal"] is NSNull)
   }
 
+  @Test("in JSON steps have the names that save and load have for them, and rounds are numbers")
+  func stepNames() throws {
+    let text = try TopologyBench.small().output([
+      "--plan", "04:00.1", "03:00.0", "--assume", "03:00.0=stop-copy", "-j",
+    ])
+    let value = try #require(JSONSerialization.jsonObject(with: Data(text.utf8)) as? [String: Any])
+    func names(_ key: String) throws -> [String] {
+      try #require(value[key] as? [[String: Any]]).map { step in
+        "\(step["step"] ?? "")" + ((step["round"] as? Int).map { " \($0)" } ?? "")
+      }
+    }
+    #expect(try names("stop_steps") == ["end-peer-transfers", "stop-others 1", "stop-all"])
+    #expect(try names("start_steps") == ["leave-data", "answer-peers", "start-others 1", "start-all"])
+    #expect((value["pre_copy"] as? [String: Any])?["step"] as? String == "enter-pre-copy")
+  }
+
   @Test("a device of which nobody says what it supports is refused, and told how to say it")
   func unknownFeatures() throws {
     let failure = try TopologyBench.small().failure(["--plan", "04:00.1", "03:00.0"]).failure

@@ -127,4 +127,35 @@ struct TopologyTextTests {
   func misuse(arguments: [String]) {
     #expect(throws: (any Error).self) { try TopologyCommand.parse(arguments) }
   }
+
+  @Test("what a copied /sys has in the place of names can't reach the terminal, nor break a line")
+  func harmless() throws {
+    let bench = try TopologyBench.small()
+    let home = bench.host.path(of: "0000:05:00.0")
+    let folder = bench.host.folder.path
+    try FileManager.default.removeItem(atPath: "\(folder)/\(home)/driver")
+    try bench.host.link("\(home)/driver", to: "sys/bus/pci/drivers/n\u{1b}[31m\nvme\u{202e}")
+    try bench.host.write("\(home)/current_link_speed", "\u{1b}]0;title\u{7}16.0 GT/s")
+    try bench.host.write("\(bench.host.path(of: "0000:04:00.0"))/infiniband/mlx5_0/fw_ver", "1\r2\u{9b}3")
+    try bench.host.link("sys/class/infiniband/a\nb", to: "\(bench.host.path(of: "0000:04:00.0"))/infiniband/mlx5_0")
+    for options in [[], ["--dot"], ["--svg"], ["--json"]] {
+      let output = try bench.output(options + ["05:00.0", "04:00.1"])
+      let bad = output.unicodeScalars.filter { scalar in
+        scalar != "\n" && [.control, .format].contains(scalar.properties.generalCategory)
+      }
+      #expect(bad.isEmpty, "\(options)")
+      #expect(options == ["--svg"] || output.contains("n\u{fffd}[31m\u{fffd}vme\u{fffd}"), "\(options)")
+    }
+    #expect(try bench.output([]).contains("a\u{fffd}b"))
+  }
+
+  @Test("an empty --root, as an unset variable of a shell gives, is misuse and not this system")
+  func emptyRoot() throws {
+    #expect {
+      try TopologyCommand.parse(["--root", ""])
+    } throws: { error in
+      TopologyCommand.exitCode(for: error) == .validationFailure
+    }
+    #expect(throws: Never.self) { try TopologyCommand.parse(["--root", "/tmp"]) }
+  }
 }

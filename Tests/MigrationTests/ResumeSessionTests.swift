@@ -17,7 +17,9 @@ struct ResumeSessionTests {
     #expect(bench.machine.outcome?.devices.map(\.state) == [.running, .running])
   }
 
-  @Test("a device that no request brings to running is a fault, not a success", arguments: [MigrationState.error, .resuming])
+  @Test(
+    "a device that no request brings to running is a fault, not a success",
+    arguments: [MigrationState.error, .resuming])
   func stuck(state: MigrationState) {
     let devices = [sessionDevice(0, state: state), sessionDevice(1, state: .stop)]
     var bench = SessionBench(ResumeSession(devices: devices, plan: .forTest(devices)))

@@ -30,6 +30,41 @@ struct AssumptionTests {
     }
   }
 
+  @Test("ID-based ordering of the root port above counts as well, and each has its own remedy")
+  func rootPort() throws {
+    func ordering(_ port: String, _ device: String) throws -> (found: QuiescingAssumption, tree: PCITree) {
+      let tree = try FixtureHost(
+        text: """
+          iommu on
+          host pci0000:00
+            00:01.0 root-port \(port)
+              01:00.0 upstream ido-requests
+                02:00.0 downstream ido-requests
+                  03:00.0 endpoint bars=0:1M \(device)
+            00:02.0 integrated bars=0:1M
+          """
+      ).tree
+      let found = tree.assumptions(of: ["0000:03:00.0"]).first { $0.kind == .noIDOrdering }
+      return (try #require(found), tree)
+    }
+    // A switch's own bits are about what the switch itself sends.
+    #expect(try ordering("", "").found.state == .holds)
+    let port = try ordering("ido-requests ido-completions", "").found
+    #expect(port.state == .violated)
+    #expect(
+      port.evidence == "the root port 0000:00:01.0 above it has ID-based ordering on for requests and completions")
+    #expect(port.remedy == "turn it off: setpci -s 0000:00:01.0 CAP_EXP+28.w=0000:0300")
+    let both = try ordering("ido-requests", "ido-completions").found
+    #expect(both.evidence.contains("it has ID-based ordering on for completions, and the root port 0000:00:01.0 above"))
+    #expect(both.remedy?.contains("-s 0000:03:00.0 ") == true && both.remedy?.contains("-s 0000:00:01.0 ") == true)
+    var tree = try ordering("", "").tree
+    tree.functions[0].capabilities = nil
+    #expect(tree.functions[0].kind == .rootPort)
+    let unread = try #require(tree.assumptions(of: ["0000:03:00.0"]).first { $0.kind == .noIDOrdering })
+    #expect(unread.state == .unknown && unread.evidence.contains("the root port 0000:00:01.0 above it"))
+    #expect(tree.assumptions(of: ["0000:00:02.0"]).allSatisfy { $0.state == .holds })
+  }
+
   @Test("what could not be read is unknown, and the remedy is to read it as root; the tree's shape is known anyway")
   func unknown() throws {
     let found = try FixtureHost(.hgx, configBytes: 64).tree.assumptions(of: ["0000:24:00.1"])

@@ -23,7 +23,7 @@ struct RouteRuleTests {
           00:01.0 root-port acs=\(root)
             01:00.0 upstream
               02:00.0 downstream acs=\(controls)
-                03:00.0 endpoint bars=0:1M ats=\(ats)
+                03:00.0 endpoint bars=0:1M ats=\(ats) \(iommu == "on" ? "group=1" : "")
               02:01.0 downstream acs=off
                 04:00.0 endpoint bars=0:1M
         """
@@ -109,6 +109,36 @@ struct RouteRuleTests {
       link(try tree("", groups: (1, 1)), "01:00.0", "02:00.0", .mapped).path == .redirected(through: "pci0000:00"))
   }
 
+  @Test("what no IOMMU is above is not kept from what is not mapped, though the system has one elsewhere")
+  func untranslated() throws {
+    func host(_ group: String) throws -> FixtureHost {
+      try FixtureHost(
+        text: """
+          iommu on
+          host pci0000:00
+            00:01.0 root-port acs=uf
+              01:00.0 upstream
+                02:00.0 downstream acs=rr
+                  03:00.0 endpoint bars=0:1M \(group)
+                02:01.0 downstream acs=rr
+                  04:00.0 endpoint bars=0:1M group=8
+            00:02.0 root-port acs=rr
+              05:00.0 endpoint bars=0:1M group=9
+          """)
+    }
+    let noIOMMU = try host("group=7")
+    try noIOMMU.write("sys/kernel/iommu_groups/7/name", "vfio-noiommu")
+    for tree in [try host("").tree, noIOMMU.tree] {
+      #expect(tree.hasIOMMU)
+      for target in ["04:00.0", "05:00.0"] {
+        #expect(link(tree, "03:00.0", target, .notMapped).path == .redirected(through: "pci0000:00"))
+        #expect(link(try host("group=7").tree, "03:00.0", target, .notMapped).path == .none)
+      }
+      // The other way there is one.
+      #expect(link(tree, "05:00.0", "03:00.0", .notMapped).path == .none)
+    }
+  }
+
   @Test("on a root bus of conventional PCI devices reach each other on the bus")
   func conventionalRoot() throws {
     let tree = try FixtureHost(
@@ -134,5 +164,25 @@ struct RouteRuleTests {
       }, hasIOMMU: true)
     #expect(tree.commonAncestor("a", "c") == "b")
     #expect(tree.reachability(of: ["a", "b", "c"]).reaches(0, 2))
+  }
+
+  // Without an index of the tree this takes many minutes.
+  @Test("a relation over hundreds of devices in a tree of thousands is no matter", .timeLimit(.minutes(1)))
+  func large() {
+    var functions: [PCIFunction] = []
+    func add(_ address: String, below parent: String?, _ kind: PCIFunction.Kind) {
+      functions.append(
+        PCIFunction(
+          address: address, parent: parent, hostBridge: "pci0000:00", kind: kind, identity: "1:1", classCode: 0,
+          bars: [.init(index: 0, start: 0, size: 4096, isIO: false, isPrefetchable: false)]))
+    }
+    for number in 0..<4000 {
+      let port = "0000:00:\(number).0"
+      add(port, below: nil, .rootPort)
+      add("0000:01:\(number).0", below: port, .endpoint)
+    }
+    let relation = PCITree(functions: functions, hasIOMMU: true).reachability(
+      of: (3600..<4000).map { "0000:01:\($0).0" })
+    #expect(relation[0, 399].path == .redirected(through: "pci0000:00"))
   }
 }

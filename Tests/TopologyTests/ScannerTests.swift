@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 import Foundation
+import Migration
 import Testing
 import TopologyFixtures
 
@@ -113,6 +114,57 @@ struct ScannerTests {
     #expect(host.tree.functions.allSatisfy { $0.title == nil })
     let title = PCIScanner(root: host.root).tree()["0000:16:00.2"]?.title
     #expect(title == nil || title?.contains("Mellanox") == true)
+  }
+
+  @Test("RDMA devices are looked for only where somebody wants them")
+  func withoutRDMA() throws {
+    let host = try FixtureHost(.hgx)
+    #expect(PCIScanner(root: host.root).tree(titles: false).rdmaDevices.count == 5)
+    #expect(PCIScanner(root: host.root).tree(titles: false, rdma: false).rdmaDevices.isEmpty)
+  }
+
+  // What waits for a pipe's other end waits for ever.
+  @Test("pipes and device nodes in the place of attributes are not read", .timeLimit(.minutes(1)))
+  func strangeFiles() throws {
+    let host = try FixtureHost(.server)
+    let home = "\(host.folder.path)/\(host.path(of: "0000:17:00.0"))"
+    for name in ["numa_node", "config", "current_link_width"] {
+      try FileManager.default.removeItem(atPath: "\(home)/\(name)")
+      try #require(unsafe mkfifo("\(home)/\(name)", 0o600) == 0)
+    }
+    try FileManager.default.removeItem(atPath: "\(home)/current_link_speed")
+    try FileManager.default.createSymbolicLink(
+      atPath: "\(home)/current_link_speed", withDestinationPath: "/dev/zero")
+    let function = try #require(host.tree["0000:17:00.0"])
+    #expect(function.numaNode == nil && function.capabilities == nil && function.link == nil)
+  }
+
+  @Test("of an attribute no more is kept than the kernel's have, and nothing that a terminal would obey")
+  func strangeText() throws {
+    let host = try FixtureHost(.server)
+    let home = host.path(of: "0000:17:00.0")
+    try host.write("\(home)/current_link_speed", String(repeating: "16", count: 1 << 20))
+    try FileManager.default.removeItem(atPath: "\(host.folder.path)/\(home)/driver")
+    try host.link("\(home)/driver", to: "sys/bus/pci/drivers/a\u{1b}[2J\n\u{9b}b\u{2028}\u{202e}é")
+    let function = try #require(host.tree["0000:17:00.0"])
+    #expect(function.link?.speed.count == 128)
+    #expect(function.driver == "a\u{fffd}[2J\u{fffd}\u{fffd}b\u{fffd}\u{fffd}é")
+    #expect(try Inventory(root: host.root).device(.pci("0000:17:00.0")).driver == function.driver)
+  }
+
+  @Test("a tree that is changed answers by what it is then")
+  func changed() throws {
+    var tree = try FixtureHost(.server).tree
+    let place = try #require(tree.functions.firstIndex { $0.address == "0000:16:00.2" })
+    let physical = try #require(tree.functions[place].physicalFunction)
+    #expect(tree.virtualFunctions(of: physical).contains { $0.address == "0000:16:00.2" })
+    tree.functions[place].physicalFunction = nil
+    #expect(!tree.virtualFunctions(of: physical).contains { $0.address == "0000:16:00.2" })
+    let removed = tree.functions.remove(at: place)
+    #expect(tree[removed.address] == nil)
+    #expect(tree.children(of: try #require(removed.parent)).allSatisfy { $0.address != removed.address })
+    tree.functions = []
+    #expect(tree.hostBridges.isEmpty)
   }
 
   @Test("what is missing is left out: functions that are going, names that are none, a system without PCI")
