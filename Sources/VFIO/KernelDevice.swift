@@ -125,7 +125,9 @@ public final class KernelDevice: MigratableDevice {
       var span = registers.mutableSpan
       let got = try file.read(into: &span, at: 4)
       // A function that has fallen off the bus answers nothing; the root complex puts in ones for it.
-      if got != 4 || registers.allSatisfy({ $0 == 0xff }) { throw SystemError("reading", "the configuration space of \(address)", errno: EIO) }
+      if got != 4 || registers.allSatisfy({ $0 == 0xff }) {
+        throw SystemError("reading", "the configuration space of \(address)", errno: EIO)
+      }
     } catch {
       throw self.error(.flush, error)
     }

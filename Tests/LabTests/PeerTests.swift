@@ -9,29 +9,6 @@ extension LabTests {
   struct PeerTests {
     private static let rounds = 50
 
-    /// Saves the devices of one process into those of another, with two processes and a pipe between them.
-    private func move(from source: PeerGroup, to target: PeerGroup) throws {
-      let ferry = Lab.products.appendingPathComponent("vfio-ferry").path
-      let process = Process()
-      process.executableURL = URL(fileURLWithPath: "/bin/bash")
-      process.arguments = [
-        "-c",
-        """
-        set -o pipefail
-        '\(ferry)' save \(source.nodes.joined(separator: " ")) --pid \(try #require(source.holder).pid) --force -o - |
-          '\(ferry)' load - \(target.nodes.joined(separator: " ")) --pid \(try #require(target.holder).pid) --force
-        """,
-      ]
-      let said = Pipe()
-      process.standardOutput = said
-      process.standardError = said
-      process.standardInput = FileHandle.nullDevice
-      try process.run()
-      let text = String(decoding: said.fileHandleForReading.readDataToEndOfFile(), as: UTF8.self)
-      process.waitUntilExit()
-      try #require(process.terminationStatus == 0, "\(text)")
-    }
-
     @Test(
       "a group that exchanges peer writes moves fifty times: no violation, no write lost, none doubled",
       arguments: [2, 3])
@@ -50,7 +27,7 @@ extension LabTests {
       try there.resetReferees()
       var sides = (from: here, to: there)
       for round in 1...Self.rounds {
-        try move(from: sides.from, to: sides.to)
+        try sides.from.move(to: sides.to)
         try sides.to.waitUntilReceived(100)
         for device in here.devices + there.devices {
           let referee = try device.referee
