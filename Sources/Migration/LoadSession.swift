@@ -4,8 +4,9 @@
 ///
 /// The manifest is compared with the devices before anything is touched. Then the group is stopped in the steps of
 /// a ``QuiescePlan``, every device takes in its state in RESUMING, and only the stream's end lets them leave it: all to STOP,
-/// which is where careful drivers verify, then to running in two phases. Any fault before that resets the devices that
-/// were in RESUMING, because half a state is worth nothing; they are empty then, and the outcome says so.
+/// which is where careful drivers verify, then to running in two phases. Where the stream commits, nothing runs before the
+/// source has let go. Any fault before that resets the devices that were in RESUMING, because half a state, or one that
+/// its source goes on with, is worth nothing; they are empty then, and the outcome says so.
 public struct LoadSession: SessionMachine {
   /// What the caller chooses.
   public struct Configuration: Hashable, Sendable {
@@ -29,6 +30,9 @@ public struct LoadSession: SessionMachine {
     case awaitingManifest
     case stopping
     case loading
+    /// The devices leave RESUMING, all to STOP, and nothing runs before the source has let go.
+    case settling
+    case awaitingCommit
     case starting
     case ended
   }
@@ -58,6 +62,7 @@ public struct LoadSession: SessionMachine {
   private var channelBroken = false
   private var streamEnded = false
   private var isGoingBack = false
+  private var commitment = Commitment.none
   /// The devices that did not say where they are were asked for it, after a fault.
   private var hasLooked = false
   private var fault: SessionFault?
@@ -151,7 +156,8 @@ public struct LoadSession: SessionMachine {
       fail(.stream(error))
     case .channelFailed(let error):
       channelBroken = true
-      // Answers are a courtesy; a source that has sent everything may be gone already.
+      // Answers are a courtesy; a source that has sent everything may be gone already. A source that was still to commit
+      // has not, and goes on running.
       if !hasWholeStream { fail(.channel(error)) }
     case .interrupt(let reason):
       interrupts += 1
@@ -177,8 +183,13 @@ public struct LoadSession: SessionMachine {
   /// Every device has left RESUMING by the arc to STOP: from here on a fault undoes nothing.
   private var hasWholeState: Bool { phase == .starting ? !group.isLeavingData : phase == .ended }
 
-  /// The end frame came, even if it still waits behind others.
-  private var hasWholeStream: Bool { streamEnded || held.contains { $0.item == .end } }
+  private var commits: Bool { manifest?.commits ?? false }
+
+  /// The last frame came, even if it still waits behind others.
+  private var hasWholeStream: Bool {
+    commits
+      ? held.contains { $0.item == .commit } || commitment != .none : streamEnded || held.contains { $0.item == .end }
+  }
 
   private mutating func fail(_ fault: SessionFault) {
     if self.fault == nil { self.fault = fault } else { cleanupFaults.append(fault) }
@@ -196,7 +207,7 @@ public struct LoadSession: SessionMachine {
   }
 
   private mutating func receive(into buffer: Int?) -> [SessionEffect] {
-    guard fault == nil, !streamEnded else { return [] }
+    guard fault == nil, commits ? commitment == .none : !streamEnded else { return [] }
     return [.receive(buffer: buffer)]
   }
 
@@ -229,9 +240,21 @@ public struct LoadSession: SessionMachine {
       return effects + [.note(.phase("loading"))]
     case .loading:
       return load(at: now)
-    case .starting:
+    case .settling:
       let effects = group.proceed(at: now)
-      return group.isAtRest ? effects + end() : effects
+      guard group.isAtRest else { return effects }
+      phase = .awaitingCommit
+      return effects + [.note(.phase("waiting for the commit")), say(.loaded)]
+    case .awaitingCommit:
+      return takeCommit(at: now)
+    case .starting:
+      var effects = group.proceed(at: now)
+      guard group.isAtRest else { return effects }
+      if commitment == .unanswered, fault == nil {
+        commitment = .complete
+        if !channelBroken { effects.append(say(.running)) }
+      }
+      return effects + end()
     case .ended:
       return []
     }
@@ -245,12 +268,41 @@ public struct LoadSession: SessionMachine {
     }
     held.removeFirst()
     self.manifest = manifest
-    if let mismatch = Self.mismatch(manifest: manifest, devices: devices) {
+    if let mismatch = Self.mismatch(manifest: manifest, devices: devices) ?? commitRefusal {
       fail(.mismatch(mismatch))
       return step(at: now)
     }
     phase = .stopping
     return receive(into: first.buffer) + group.stop(towards: .resuming, at: now)
+  }
+
+  /// Why a stream whose source waits for answers can't be loaded here.
+  private var commitRefusal: String? {
+    guard commits else { return nil }
+    if configuration.keepStopped {
+      return "the source lets go once the devices run here, and they are to stay stopped: ask for one or the other"
+    }
+    return configuration.answers ? nil : "the source waits for answers, and this channel brings it none"
+  }
+
+  private mutating func say(_ word: FrameType) -> SessionEffect {
+    framesUnderWay += 1
+    return .send(answers.word(word))
+  }
+
+  private mutating func takeCommit(at now: MonotonicTime) -> [SessionEffect] {
+    guard let first = held.first else { return [] }
+    held.removeFirst()
+    guard first.item == .commit else { return receive(into: first.buffer) }
+    commitment = .unanswered
+    return start(at: now)
+  }
+
+  /// Every device has its state: out of RESUMING, and on to running where nobody has to let go first.
+  private mutating func settle(at now: MonotonicTime) -> [SessionEffect] {
+    guard commits else { return start(at: now) }
+    phase = .settling
+    return group.start(towards: devices.map { _ in .stop }, isWayBack: false, leavingData: .forward, at: now)
   }
 
   private mutating func start(at now: MonotonicTime) -> [SessionEffect] {
@@ -266,8 +318,7 @@ public struct LoadSession: SessionMachine {
     guard fault != nil || channelBroken || framesUnderWay == 0 else { return [] }
     phase = .ended
     outcome = SessionOutcome(
-      fault: fault, cleanupFaults: cleanupFaults,
-      devices: group.outcomes(of: devices))
+      fault: fault, cleanupFaults: cleanupFaults, devices: group.outcomes(of: devices), commitment: commitment)
     return []
   }
 
@@ -284,7 +335,7 @@ public struct LoadSession: SessionMachine {
       effects += answer(device)
     }
     if streamEnded, fault == nil, held.isEmpty, sinks.allSatisfy({ $0.writes == 0 }), group.mover.isSettled {
-      effects += start(at: now)
+      effects += settle(at: now)
     }
     return effects
   }
@@ -328,7 +379,10 @@ public struct LoadSession: SessionMachine {
       sinks[device].expected = bytes
     case .end:
       streamEnded = true
-    case .manifest, .initialLoaded, .skipped:
+    case .commit:
+      // Its time is when every device has left RESUMING.
+      return false
+    case .manifest, .initialLoaded, .loaded, .running, .skipped:
       break
     }
     effects += receive(into: buffer)

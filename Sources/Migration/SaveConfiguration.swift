@@ -14,6 +14,9 @@ extension SaveSession {
     public var pace = PreCopyPace.Limits()
     /// The channel brings answers: the group is stopped only when the destination has every device's initial data.
     public var awaitsAnswers = false
+    /// The source lets go of its devices once the destination has loaded them, and stays stopped; until then it can take
+    /// everything back. For a channel that brings answers; `keepStopped` has no meaning then.
+    public var commits = false
     /// Transfer buffers, each of ``StreamFormat/maximumDataSize`` bytes.
     public var buffers = 8
     /// How the group is brought to its stop.
@@ -34,7 +37,7 @@ extension SaveSession {
         return "\(device.name) is in \(device.state): somebody is migrating it"
       }
     }
-    let manifest = StreamManifest(devices: devices.map(\.manifestRecord))
+    let manifest = StreamManifest(devices: devices.map(\.manifestRecord), commits: false)
     if let problem = manifest.problem { return "no manifest can be written: \(problem)" }
     for device in devices where (device.vmmState?.count ?? 0) > StreamFormat.maximumDataSize {
       return "the VMM's state of \(device.name) is longer than \(StreamFormat.maximumDataSize) bytes"

@@ -13,6 +13,10 @@ public struct SaveSession: SessionMachine {
     case stopping
     case copying
     case finishing
+    /// The end is sent: the destination has to say that everything is loaded.
+    case awaitingLoaded
+    /// The commit was handed to the channel: nothing here runs again by itself.
+    case committed
     case starting
     case ended
   }
@@ -30,6 +34,7 @@ public struct SaveSession: SessionMachine {
   private var channelBroken = false
   private var framesUnderWay = 0
   private var interrupts = 0
+  private var commitment = Commitment.none
   /// The devices that did not say where they are were asked for it, after a fault.
   private var hasLooked = false
 
@@ -48,6 +53,7 @@ public struct SaveSession: SessionMachine {
   ///   - plan: made for these devices.
   public init(devices: [SessionDevice], plan: QuiescePlan, configuration: Configuration = Configuration()) {
     precondition(!devices.isEmpty && configuration.buffers > 0)
+    precondition(!configuration.commits || configuration.awaitsAnswers, "a commit wants a channel that brings answers")
     self.devices = devices
     self.configuration = configuration
     group = QuiesceCoordinator(
@@ -84,7 +90,8 @@ public struct SaveSession: SessionMachine {
 
   public mutating func begin(at now: MonotonicTime) -> [SessionEffect] {
     var effects: [SessionEffect] = [.note(.phase("looking"))]
-    effects.append(send(writer.manifest(StreamManifest(devices: devices.map(\.manifestRecord)))))
+    let manifest = StreamManifest(devices: devices.map(\.manifestRecord), commits: configuration.commits)
+    effects.append(send(writer.manifest(manifest)))
     for (index, device) in devices.enumerated() {
       if let vmmState = device.vmmState { effects.append(send(writer.vmmState(device: index, bytes: vmmState))) }
     }
@@ -126,8 +133,7 @@ public struct SaveSession: SessionMachine {
       let isRead = pumps.indices.contains(device) && pumps[device].reads > 0
       if group.declareDead(device, dataIsUnderWay: isRead, at: now) { fail(.declaredDead(device)) }
     case .received(_, let item):
-      if case .initialLoaded(let device) = item, pumps.indices.contains(device) { pumps[device].takeAnswer() }
-      effects.append(.receive(buffer: nil))
+      effects += take(answer: item, at: now)
     case .time, .written:
       break
     }
@@ -178,7 +184,7 @@ public struct SaveSession: SessionMachine {
       return effects + [.note(.phase("copying"))]
     case .copying:
       return copy()
-    case .finishing, .ended:
+    case .finishing, .awaitingLoaded, .committed, .ended:
       return []
     case .starting:
       let effects = group.proceed(at: now)
@@ -236,7 +242,9 @@ public struct SaveSession: SessionMachine {
 
   private mutating func start(at now: MonotonicTime) -> [SessionEffect] {
     phase = .starting
-    let goals = devices.map { fault == nil && configuration.keepStopped ? .stop : $0.state }
+    // What was let go of does not run, whatever went wrong since.
+    let staysStopped = commitment != .none || (fault == nil && configuration.keepStopped)
+    let goals = devices.map { staysStopped ? .stop : $0.state }
     return group.start(towards: goals, isWayBack: fault != nil, at: now)
   }
 
@@ -247,8 +255,7 @@ public struct SaveSession: SessionMachine {
     phase = .ended
     stopEnded = now
     outcome = SessionOutcome(
-      fault: fault, cleanupFaults: cleanupFaults,
-      devices: group.outcomes(of: devices))
+      fault: fault, cleanupFaults: cleanupFaults, devices: group.outcomes(of: devices), commitment: commitment)
     return []
   }
 
@@ -383,10 +390,41 @@ public struct SaveSession: SessionMachine {
       effects.append(send(writer.deviceEnd(device: device)))
     }
     if pumps.allSatisfy(\.hasEnded) {
-      phase = .finishing
-      effects += [send(writer.end()), .finishChannel]
+      phase = configuration.commits ? .awaitingLoaded : .finishing
+      effects.append(send(writer.end()))
+      if !configuration.commits { effects.append(.finishChannel) }
     }
     return effects
+  }
+
+  /// Takes what the destination says.
+  private mutating func take(answer: StreamItem, at now: MonotonicTime) -> [SessionEffect] {
+    switch answer {
+    case .initialLoaded(let device) where pumps.indices.contains(device):
+      pumps[device].takeAnswer()
+    case .loaded:
+      guard fault == nil else { break }
+      guard phase == .awaitingLoaded else { return disbelieve("loaded", at: now) }
+      // From here on only the destination can say how it ends.
+      phase = .committed
+      commitment = .unanswered
+      return [.note(.phase("committed")), send(writer.word(.commit)), .receive(buffer: nil)]
+    case .running:
+      guard phase == .committed, fault == nil else { return disbelieve("running", at: now) }
+      commitment = .complete
+      isStreamComplete = true
+      return start(at: now)
+    default: break
+    }
+    return [.receive(buffer: nil)]
+  }
+
+  /// The destination says what can't be true yet.
+  private mutating func disbelieve(_ word: String, at now: MonotonicTime) -> [SessionEffect] {
+    if fault == nil {
+      fail(.stream(StreamError(.invalid("it comes before its time"), place: "the answer \(word)", offset: 0)))
+    }
+    return []
   }
 
   // MARK: A guest that resets its device

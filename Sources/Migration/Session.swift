@@ -179,6 +179,20 @@ public struct SessionOutcome: Hashable, Sendable {
   public var cleanupFaults: [SessionFault] = []
   /// Where every device is.
   public var devices: [DeviceOutcome]
+  /// How far the two sides have agreed on who runs.
+  public var commitment = Commitment.none
+}
+
+/// How far source and destination have agreed on who runs: never both, and never neither without a word.
+public enum Commitment: Hashable, Sendable {
+  /// Not at all, or there was nothing to agree on. The source's devices are its own.
+  case none
+  /// The source has let go. On the source: the destination has not said that its devices run, and they may; the source's
+  /// are stopped, and must not run before somebody has made sure that the others do not. On the destination: a device did
+  /// not come to run, and the outcome says which.
+  case unanswered
+  /// The destination's devices run, and the source's never will again by themselves.
+  case complete
 }
 
 /// What a person who watches sees of one device.

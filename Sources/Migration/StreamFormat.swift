@@ -46,10 +46,16 @@ public enum FrameType: UInt16, CaseIterable, Hashable, Sendable {
   case vmmState = 5
   /// A device's state is complete; carries the totals.
   case deviceEnd = 6
-  /// The stream is complete; carries the number of frames.
+  /// Every device's state is complete; carries the number of frames.
   case end = 7
+  /// The source lets go: its devices never run again by themselves, and the destination's may.
+  case commit = 8
   /// From the destination: the initial pre-copy data of a device is in the device.
   case initialLoaded = 64
+  /// From the destination: every device has taken in its whole state, and is stopped.
+  case loaded = 65
+  /// From the destination: every device runs.
+  case running = 66
 
   /// The name that messages use.
   public var name: String {
@@ -61,19 +67,30 @@ public enum FrameType: UInt16, CaseIterable, Hashable, Sendable {
     case .vmmState: "vmm-state"
     case .deviceEnd: "device-end"
     case .end: "end"
+    case .commit: "commit"
     case .initialLoaded: "initial-loaded"
+    case .loaded: "loaded"
+    case .running: "running"
     }
   }
 
   /// Whether the frame is about one device, not the whole stream.
-  public var isAboutOneDevice: Bool { self != .manifest && self != .end }
+  public var isAboutOneDevice: Bool {
+    switch self {
+    case .deviceData, .initialComplete, .void, .vmmState, .deviceEnd, .initialLoaded: true
+    case .manifest, .end, .commit, .loaded, .running: false
+    }
+  }
+
+  /// Whether the frame goes from the destination to the source.
+  public var isAnswer: Bool { self == .initialLoaded || self == .loaded || self == .running }
 
   /// The lengths that the payload may have, in bytes.
   public var payloadSizes: ClosedRange<Int> {
     switch self {
     case .manifest: 8...StreamFormat.maximumManifestSize
     case .deviceData: 1...StreamFormat.maximumDataSize
-    case .initialComplete, .void, .initialLoaded: 0...0
+    case .initialComplete, .void, .commit, .initialLoaded, .loaded, .running: 0...0
     case .vmmState: 0...StreamFormat.maximumDataSize
     case .deviceEnd: 16...16
     case .end: 8...8

@@ -19,7 +19,13 @@ struct StreamGrammar: Hashable, Sendable {
 
   private(set) var devices: [DeviceProgress]?
   private(set) var nextSequence: UInt64 = 0
+  /// The frame that ends the state has come.
+  private(set) var hasEnd = false
+  /// Nothing may follow.
   private(set) var isEnded = false
+  private var commits = false
+  /// Answers of the whole group so far, in their order.
+  private var answers: [FrameType] = []
 
   /// Takes note of a frame that was checked.
   /// - Parameter numbers: the payload's fields, for the frames that state totals; the source passes its own.
@@ -30,9 +36,13 @@ struct StreamGrammar: Hashable, Sendable {
     try demand(!isEnded, "it stands after the end frame")
     try demand(type.payloadSizes.contains(length), "a \(type.name) frame can't have \(length) bytes")
     try demand((device != nil) == type.isAboutOneDevice, "its device field does not fit its type")
-    if type == .initialLoaded {
-      // An answer: it has its place in the other direction, where there is no manifest.
+    if type.isAnswer {
+      // It has its place in the other direction, where there is no manifest.
       try demand(devices == nil, "it is an answer, and this is the direction of the state")
+      try demand(type != .running || answers == [.loaded], "running must follow loaded, once")
+      try demand(type != .loaded || answers.isEmpty, "a second loaded")
+      if type != .initialLoaded { answers.append(type) }
+      isEnded = type == .running
       nextSequence += 1
       return
     }
@@ -40,6 +50,7 @@ struct StreamGrammar: Hashable, Sendable {
       throw Violation(reason: "the manifest must come first")
     }
     try demand(type != .manifest, "a second manifest")
+    try demand(hasEnd == (type == .commit), hasEnd ? "it stands after the end frame" : "it stands before the end frame")
     if let device {
       try demand(
         devices.indices.contains(device), "it is about device \(device), and the manifest has \(devices.count)")
@@ -65,13 +76,16 @@ struct StreamGrammar: Hashable, Sendable {
           numbers == counted,
           "it states \(numbers[0]) bytes in \(numbers[1]) frames, and \(counted[0]) in \(counted[1]) came")
         devices[device].ended = true
-      case .manifest, .end, .initialLoaded:
+      case .manifest, .end, .commit, .initialLoaded, .loaded, .running:
         break
       }
+    } else if type == .commit {
+      isEnded = true
     } else {
       try demand(devices.allSatisfy(\.ended), "not every device's state has ended")
       try demand(numbers == [nextSequence], "it states \(numbers[0]) frames, and \(nextSequence) came")
-      isEnded = true
+      hasEnd = true
+      isEnded = !commits
     }
     self.devices = devices
     nextSequence += 1
@@ -82,6 +96,7 @@ struct StreamGrammar: Hashable, Sendable {
     if devices != nil { throw Violation(reason: "a second manifest") }
     if nextSequence != 0 { throw Violation(reason: "the manifest must come first") }
     devices = Array(repeating: DeviceProgress(), count: manifest.devices.count)
+    commits = manifest.commits
     nextSequence += 1
   }
 

@@ -26,9 +26,17 @@ public struct StreamManifest: Hashable, Sendable {
   /// The devices, in the order of the frames' device indices.
   public var devices: [Device]
 
-  /// A manifest of these devices, in this order.
-  public init(devices: [Device]) { self.devices = devices }
+  /// Whether the source and the destination agree on who runs: the destination answers that it has loaded everything, the
+  /// source commits, and only then does anything run there. Wants a channel with two ways.
+  public var commits: Bool
 
+  /// A manifest of these devices, in this order.
+  public init(devices: [Device], commits: Bool = false) {
+    self.devices = devices
+    self.commits = commits
+  }
+
+  static let commitFlag: UInt32 = 1
   static let maximumRecordSize = 131_072
   static let maximumNameSize = 255
   static let maximumDriverSize = 63
@@ -38,7 +46,7 @@ public struct StreamManifest: Hashable, Sendable {
   public func encoded() -> [UInt8] {
     var bytes: [UInt8] = []
     bytes.append(littleEndian: UInt32(devices.count))
-    bytes.append(littleEndian: UInt32(0))
+    bytes.append(littleEndian: UInt32(commits ? Self.commitFlag : 0))
     for device in devices {
       var record: [UInt8] = []
       record.append(littleEndian: device.features.rawValue)
@@ -80,7 +88,11 @@ public struct StreamManifest: Hashable, Sendable {
     guard (1...StreamFormat.maximumDevices).contains(count) else {
       throw Malformed(reason: "it claims \(count) devices; 1 to \(StreamFormat.maximumDevices) are possible")
     }
-    guard reader.u32() == 0 else { throw Malformed(reason: "its reserved field is not 0") }
+    let flags = reader.u32()
+    guard flags & ~Self.commitFlag == 0 else {
+      throw Malformed(reason: "its flags are \(flags), which this program does not know: a newer vfio-ferry wrote it")
+    }
+    commits = flags & Self.commitFlag != 0
     devices = []
     for _ in 0..<count {
       guard reader.remaining >= 4 else { throw Malformed(reason: "it is cut short") }

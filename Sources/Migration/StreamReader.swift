@@ -14,10 +14,16 @@ public enum StreamItem: Hashable, Sendable {
   case vmmState(device: Int, bytes: [UInt8])
   /// The device's state is complete: bytes since its start or last void.
   case deviceEnd(device: Int, bytes: UInt64)
-  /// The stream is complete.
+  /// Every device's state is complete.
   case end
+  /// The source lets go of its devices.
+  case commit
   /// From the destination: the device has taken in its initial pre-copy data.
   case initialLoaded(device: Int)
+  /// From the destination: every device has taken in its state.
+  case loaded
+  /// From the destination: every device runs.
+  case running
   /// An optional frame of a type that this code does not know.
   case skipped(type: UInt16)
 }
@@ -42,7 +48,7 @@ public struct StreamReader: Sendable {
   /// A reader at the start of a stream, in either direction.
   public init(checksum: StreamChecksum) { self.checksum = checksum }
 
-  /// How many bytes ``take(_:)`` wants; 0 after the end frame.
+  /// How many bytes ``take(_:)`` wants; 0 after the last frame.
   public var wanted: Int {
     switch expectation {
     case .preamble: StreamFormat.preambleSize
@@ -51,7 +57,7 @@ public struct StreamReader: Sendable {
     }
   }
 
-  /// Whether the end frame was read.
+  /// Whether the last frame was read: the end or, where the manifest promised one, the commit.
   public var isEnded: Bool { grammar.isEnded }
 
   /// Bytes read so far.
@@ -184,6 +190,9 @@ public struct StreamReader: Sendable {
     case .vmmState: return .vmmState(device: device, bytes: Array(copying: bytes))
     case .deviceEnd: return .deviceEnd(device: device, bytes: numbers[0])
     case .initialLoaded: return .initialLoaded(device: device)
+    case .commit: return .commit
+    case .loaded: return .loaded
+    case .running: return .running
     case .end, .manifest: return .end
     }
   }

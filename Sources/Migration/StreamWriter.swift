@@ -51,6 +51,11 @@ struct StreamWriter: Hashable, Sendable {
     totals(.end, device: nil, [grammar.nextSequence])
   }
 
+  /// A frame about the whole group that carries nothing: a commit, or an answer.
+  mutating func word(_ type: FrameType) -> OutgoingFrame {
+    frame(type, device: nil, length: 0, payload: .bytes([]))
+  }
+
   private mutating func totals(_ type: FrameType, device: Int?, _ numbers: [UInt64]) -> OutgoingFrame {
     var payload: [UInt8] = []
     for number in numbers { payload.append(littleEndian: number) }

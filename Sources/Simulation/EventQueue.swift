@@ -21,29 +21,32 @@ struct EventQueue<Event: Sendable>: Sendable {
   var nextTime: MonotonicTime? { entries.first?.time }
 
   mutating func put(_ event: Event, at time: MonotonicTime) {
-    entries.append(Entry(time: time, number: nextNumber, event: event))
+    let entry = Entry(time: time, number: nextNumber, event: event)
     nextNumber += 1
+    entries.append(entry)
     var child = entries.count - 1
-    while child > 0, entries[child].isBefore(entries[(child - 1) / 2]) {
-      entries.swapAt(child, (child - 1) / 2)
-      child = (child - 1) / 2
+    while child > 0 {
+      let parent = (child - 1) / 2
+      guard entry.isBefore(entries[parent]) else { break }
+      entries[child] = entries[parent]
+      child = parent
     }
+    entries[child] = entry
   }
 
   mutating func take() -> (time: MonotonicTime, event: Event)? {
-    guard let first = entries.first else { return nil }
-    let last = entries.removeLast()
+    guard let first = entries.first, let last = entries.popLast() else { return nil }
     if !entries.isEmpty {
-      entries[0] = last
       var parent = 0
       while true {
-        let children = [2 * parent + 1, 2 * parent + 2].filter { $0 < entries.count }
-        guard let least = children.min(by: { entries[$0].isBefore(entries[$1]) }),
-          entries[least].isBefore(entries[parent])
-        else { break }
-        entries.swapAt(parent, least)
-        parent = least
+        var child = 2 * parent + 1
+        guard child < entries.count else { break }
+        if child + 1 < entries.count, entries[child + 1].isBefore(entries[child]) { child += 1 }
+        guard entries[child].isBefore(last) else { break }
+        entries[parent] = entries[child]
+        parent = child
       }
+      entries[parent] = last
     }
     return (first.time, first.event)
   }

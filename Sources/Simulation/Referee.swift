@@ -95,17 +95,17 @@ struct Referee: Sendable {
     }
   }
 
-  /// A loaded device runs: its original must not, unless the source reports a fault in the end. (A stream without COMMIT
-  /// can't tell the destination of a fault that comes after its end frame.)
+  /// A loaded device runs: its original must not. Without an agreement that holds unless the source reports a fault in the
+  /// end, because a stream can't tell the destination of a fault that comes after its end frame.
   mutating func compare(
-    _ source: borrowing SimulatedHost, _ destination: borrowing SimulatedHost, at time: MonotonicTime
+    _ source: borrowing SimulatedHost, _ destination: borrowing SimulatedHost, isAgreed: Bool, at time: MonotonicTime
   ) {
     for index in source.devices.indices where destination.devices.indices.contains(index) {
       let twin = destination.devices[index]
       guard twin.loadedDigest != nil, twin.isInUse, twin.state.mayWriteMemory else { continue }
-      if source.devices[index].state.mayWriteMemory {
+      if source.devices[index].isInUse, source.devices[index].state.mayWriteMemory {
         let text = "\(time.microseconds): device \(index) runs on both sides"
-        if sourceSucceeded == true { violations.append(text) } else { twins.append(text) }
+        if isAgreed || sourceSucceeded == true { violations.append(text) } else { twins.append(text) }
       }
     }
   }

@@ -86,6 +86,12 @@ public struct Scenario: Sendable {
   public var deaths: [Death] = []
   /// When the guest resets a device.
   public var guestResets: [GuestReset] = []
+  /// Whether the two sides agree on who runs, as far as the link has two ways. The source's `keepStopped` has no meaning
+  /// then.
+  public var commits = false
+  /// When a side's process is killed: its devices are reset by the kernel, which closes what it held, and its end of the
+  /// link is closed.
+  public var kills: [Interrupt] = []
 
   /// A move of these devices to a host that has the same ones, empty. The source stays stopped at the end.
   public init(moving devices: [SimulatedDevice.Configuration]) {

@@ -121,6 +121,12 @@ public struct SimulatedDevice: Sendable {
     wasResetByGuest = true
   }
 
+  /// The last descriptor of the device is closed.
+  mutating func resetByHost(at now: MonotonicTime) {
+    run(until: now)
+    reset()
+  }
+
   private mutating func reset() {
     content.clear()
     closeSession()

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-internal import Migration
+public import Migration
 
 /// What the channel between two simulated hosts is like. A rate, a delay, and a window for what nobody took yet.
 public struct SimulatedLink: Hashable, Sendable {
@@ -15,6 +15,8 @@ public struct SimulatedLink: Hashable, Sendable {
   public var isTwoWay = true
   /// The connection breaks after so many bytes from source to destination.
   public var breaksAfter: UInt64?
+  /// The connection breaks at this time, in both directions.
+  public var breaksAt: MonotonicTime?
   /// Bits that are flipped on the way from source to destination.
   public var flips: [Flip] = []
 

@@ -18,6 +18,8 @@ public struct SimulatedWorld: Sendable {
     case interrupt(SimulatedSide)
     case guestReset(device: Int)
     case death(Scenario.Death)
+    case kill(SimulatedSide)
+    case linkBreaks
   }
 
   let scenario: Scenario
@@ -36,6 +38,8 @@ public struct SimulatedWorld: Sendable {
   /// Devices that were reported as hung and not given up since.
   var hanging: [[Bool]]
   var isClosed = [false, false]
+  /// Sides whose process was killed.
+  public internal(set) var isKilled = [false, false]
   var interruptions = [0, 0]
 
   /// The virtual clock.
@@ -63,6 +67,7 @@ public struct SimulatedWorld: Sendable {
     hanging = [scenario.source.map { _ in false }, scenario.destination.map { _ in false }]
     var saving = scenario.save
     saving.awaitsAnswers = scenario.link.isTwoWay
+    saving.commits = scenario.commits && scenario.link.isTwoWay
     var loading = scenario.load
     loading.answers = scenario.link.isTwoWay
     var plans: [QuiescePlan] = []
@@ -81,6 +86,10 @@ public struct SimulatedWorld: Sendable {
     for interrupt in scenario.interrupts {
       if case .at(let time) = interrupt.moment { queue.put(.interrupt(interrupt.side), at: time) }
     }
+    for kill in scenario.kills {
+      if case .at(let time) = kill.moment { queue.put(.kill(kill.side), at: time) }
+    }
+    if let time = scenario.link.breaksAt { queue.put(.linkBreaks, at: time) }
   }
 
   /// Far more than a good run has: some for each read, and some for each of the infos while the state goes out.
@@ -118,8 +127,11 @@ public struct SimulatedWorld: Sendable {
 
   /// Whether both sessions are over, or nothing can happen any more.
   public var isOver: Bool {
-    (save.outcome != nil && load.outcome != nil) || queue.isEmpty || eventCount > mostEvents
+    SimulatedSide.allCases.allSatisfy(isDone) || queue.isEmpty || eventCount > mostEvents
   }
+
+  /// Whether nothing more will come of a side.
+  func isDone(_ side: SimulatedSide) -> Bool { outcome(of: side) != nil || isKilled[side.rawValue] }
 
   /// Goes on to the next event.
   /// - Returns: whether there may be more.
@@ -130,7 +142,7 @@ public struct SimulatedWorld: Sendable {
     eventCount += 1
     take(event)
     if !isOver { return true }
-    for side in SimulatedSide.allCases where outcome(of: side) == nil {
+    for side in SimulatedSide.allCases where !isDone(side) {
       referee.record("\(side): nothing can happen any more, and the session has no outcome", at: now)
     }
     return false

@@ -16,10 +16,10 @@ extension SimulatedWorld {
     case .arrival(let side, let bytes): arrive(side, bytes)
     case .deliver(let side, let event): deliver(event, to: side)
     case .timer(let side, let deadline):
-      guard timers[side.rawValue] == deadline else { return }
+      guard timers[side.rawValue] == deadline, !isDone(side) else { return }
       timers[side.rawValue] = nil
       deliver(.time, to: side)
-      if let next = self.deadline(of: side), next <= now {
+      if !isDone(side), let next = self.deadline(of: side), next <= now {
         referee.record("\(side): the deadline has passed, and nothing is done about it", at: now)
         timers[side.rawValue] = nil
       }
@@ -30,8 +30,10 @@ extension SimulatedWorld {
       // What it answers later nobody waits for.
       hanging[death.side.rawValue][death.device] = false
       deliver(.declareDead(device: death.device), to: death.side)
+    case .kill(let side): kill(side)
+    case .linkBreaks: breakLink()
     case .guestReset(let device):
-      guard save.stopBegan == nil, save.outcome == nil else { return }
+      guard save.stopBegan == nil, !isDone(.source) else { return }
       // A device that is being stopped or was ended in error has no guest that could do it.
       guard hosts[0].devices[device].state != .error else { return }
       hosts[0].devices[device].resetByGuest(at: now)
@@ -46,9 +48,10 @@ extension SimulatedWorld {
   // MARK: Sessions
 
   private mutating func deliver(_ event: SessionEvent, to side: SimulatedSide) {
-    guard outcome(of: side) == nil else { return }
+    guard !isDone(side) else { return }
     sessionEvents[side.rawValue] += 1
     let number = sessionEvents[side.rawValue]
+    if scenario.kills.contains(Scenario.Interrupt(side, .beforeEvent(number))) { return kill(side) }
     for planned in scenario.interrupts where planned.side == side && planned.moment == .beforeEvent(number) {
       interrupt(side)
     }
@@ -57,7 +60,7 @@ extension SimulatedWorld {
   }
 
   private mutating func interrupt(_ side: SimulatedSide) {
-    guard outcome(of: side) == nil else { return }
+    guard !isDone(side) else { return }
     handle(.interrupt(reason: "the scenario"), side)
     // The first ends the session; said again, devices that hang are given up.
     interruptions[side.rawValue] += 1
@@ -69,6 +72,15 @@ extension SimulatedWorld {
     digest.add(UInt64(side.rawValue) << 32 | event.code)
     let effects = side == .source ? save.handle(event, at: now) : load.handle(event, at: now)
     perform(effects, side)
+  }
+
+  /// The process dies between two instructions of its session. The kernel closes what it held.
+  private mutating func kill(_ side: SimulatedSide) {
+    guard !isDone(side) else { return }
+    let index = side.rawValue
+    isKilled[index] = true
+    for device in hosts[index].devices.indices { hosts[index].devices[device].resetByHost(at: now) }
+    closeLink(side, failed: true)
   }
 
   /// After a step: the end of the session, or its next deadline.
@@ -186,8 +198,10 @@ extension SimulatedWorld {
     hanging[index][device] = false
     if hosts[index].devices[device].state != before {
       referee.observe(hosts[index], device, from: before, hanging: hanging[index], at: now)
-      if save.outcome == nil || save.outcome?.fault == nil, scenario.save.keepStopped {
-        referee.compare(hosts[0], hosts[1], at: now)
+      if scenario.commits && scenario.link.isTwoWay {
+        referee.compare(hosts[0], hosts[1], isAgreed: true, at: now)
+      } else if save.outcome == nil || save.outcome?.fault == nil, scenario.save.keepStopped {
+        referee.compare(hosts[0], hosts[1], isAgreed: false, at: now)
       }
     }
     digest.add(UInt64(device) << 32 | UInt64(hosts[index].devices[device].state.rawValue))

@@ -45,6 +45,15 @@ extension SimulatedWorld {
     beginSending(side)
   }
 
+  /// The connection breaks in the middle.
+  mutating func breakLink() {
+    for direction in directions.indices {
+      directions[direction].isBroken = true
+      directions[direction].isClosed = true
+    }
+    for side in SimulatedSide.allCases { receive(side) }
+  }
+
   private mutating func sendingFailed(_ side: SimulatedSide) {
     let brokenPipe = ErrorNumber(rawValue: 32)
     queue.put(.deliver(side, .channelFailed(ChannelError("writing to", channel: name, errno: brokenPipe))), at: now)
@@ -66,7 +75,7 @@ extension SimulatedWorld {
   /// Gives this side the frames that have come and that it offers a buffer for.
   mutating func receive(_ side: SimulatedSide) {
     let direction = side.other.rawValue
-    guard outcome(of: side) == nil, let reception = directions[direction].receive() else { return }
+    guard !isDone(side), let reception = directions[direction].receive() else { return }
     switch reception {
     case .item(let item, let buffer, let payload):
       if let buffer {
@@ -91,5 +100,6 @@ extension SimulatedWorld {
 }
 
 extension SimulatedSide {
-  var other: SimulatedSide { self == .source ? .destination : .source }
+  /// The side at the other end of the link.
+  public var other: SimulatedSide { self == .source ? .destination : .source }
 }

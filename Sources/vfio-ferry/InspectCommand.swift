@@ -78,7 +78,10 @@ extension StreamItem {
     case .vmmState(let device, let bytes): (FrameType.vmmState.name, device, bytes.count)
     case .deviceEnd(let device, _): (FrameType.deviceEnd.name, device, nil)
     case .end: (FrameType.end.name, nil, nil)
+    case .commit: (FrameType.commit.name, nil, nil)
     case .initialLoaded(let device): (FrameType.initialLoaded.name, device, nil)
+    case .loaded: (FrameType.loaded.name, nil, nil)
+    case .running: (FrameType.running.name, nil, nil)
     case .skipped(let type): ("unknown type \(type), skipped", nil, nil)
     }
   }

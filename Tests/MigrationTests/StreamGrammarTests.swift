@@ -46,6 +46,16 @@ struct StreamGrammarTests {
       [.manifest(), .deviceEnd(0, bytes: 0, frames: 0), .deviceEnd(1, bytes: 0, frames: 0), .end(4)],
       "4 frames, and 3 came"
     ),
+    ("a commit before the end", [.manifest(commits: true), TestFrame(type: 8)], "stands before the end"),
+    ("an answer of the whole group among the state", [.manifest(), TestFrame(type: 65)], "it is an answer"),
+    (
+      "data where a commit was promised",
+      [
+        .manifest(commits: true), .deviceEnd(0, bytes: 0, frames: 0), .deviceEnd(1, bytes: 0, frames: 0), .end(3),
+        .void(0),
+      ],
+      "after the end frame"
+    ),
     ("a number left out", [.manifest(), TestFrame(type: 4, device: 0, sequence: 2)], "missing or out of order"),
     ("a number twice", [.manifest(), TestFrame(type: 4, device: 0, sequence: 0)], "missing or out of order"),
   ]
@@ -57,6 +67,36 @@ struct StreamGrammarTests {
     let reason = try #require(result.reason, "\(what): \(result)")
     #expect(reason.contains(part), "\(what): \(reason)")
     #expect(result.error.map { "\($0)".contains("frame ") } == true)
+  }
+
+  @Test("a promised commit follows the end, and nothing follows it; without the promise nothing follows the end")
+  func commit() throws {
+    let ends: [TestFrame] = [.deviceEnd(0, bytes: 0, frames: 0), .deviceEnd(1, bytes: 0, frames: 0), .end(3)]
+    var reader = StreamReader(checksum: testChecksum)
+    var items: [StreamItem] = []
+    let bytes = encode([.manifest(commits: true)] + ends + [TestFrame(type: 8)]).bytes
+    var position = 0
+    while position < bytes.count {
+      let wanted = reader.wanted
+      if let item = try reader.take(bytes.span.extracting(position..<(position + wanted))) {
+        items.append(item)
+        if item == .end { #expect(!reader.isEnded) }
+      }
+      position += wanted
+    }
+    #expect(items.suffix(2) == [.end, .commit])
+    #expect(reader.isEnded && reader.wanted == 0)
+    // Cut after its end, such a stream is not whole.
+    #expect(read([.manifest(commits: true)] + ends).error?.kind == .incomplete)
+    #expect(read([.manifest()] + ends).error == nil)
+  }
+
+  @Test("the destination says loaded once, then running once, and nothing more")
+  func words() {
+    func reason(_ types: [UInt16]) -> String? { read(types.map { TestFrame(type: $0) }).reason }
+    #expect(reason([66])?.contains("running must follow loaded") == true)
+    #expect(reason([65, 65])?.contains("a second loaded") == true)
+    #expect(reason([65, 66]) == nil)
   }
 
   @Test("the VMM's state may follow its device's end, and initial data may be complete again after a void")

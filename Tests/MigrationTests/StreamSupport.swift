@@ -22,8 +22,8 @@ struct TestFrame {
   /// What the header says; nil is the truth.
   var claimedLength: Int?
 
-  static func manifest(_ devices: [StreamManifest.Device] = twoDevices) -> TestFrame {
-    TestFrame(type: 1, payload: StreamManifest(devices: devices).encoded())
+  static func manifest(_ devices: [StreamManifest.Device] = twoDevices, commits: Bool = false) -> TestFrame {
+    TestFrame(type: 1, payload: StreamManifest(devices: devices, commits: commits).encoded())
   }
 
   static func data(_ device: Int, _ payload: [UInt8]) -> TestFrame {
