@@ -18,7 +18,8 @@ struct GroupMover: Sendable {
     var since = MonotonicTime(microseconds: 0)
     /// When the device counts as hung.
     var due = MonotonicTime(microseconds: 0)
-    var wasReset = false
+    var resets = 0
+    var wasReset: Bool { resets > 0 }
     var isHung = false
     var hangNoted = false
     /// The ladder has nothing left, or the device is hung: it stays where it is.
@@ -190,7 +191,7 @@ struct GroupMover: Sendable {
       members[device].state = state
     case (.reset, .success):
       members[device].state = .running
-      members[device].wasReset = true
+      members[device].resets += 1
       members[device].ladder.noteReset()
       if resetSuffices { members[device].target = nil }
       step.effects.append(.note(.reset(device: device)))

@@ -63,6 +63,8 @@ public struct LoadSession: SessionMachine {
   private var streamEnded = false
   private var isGoingBack = false
   private var commitment = Commitment.none
+  /// How often each device had been reset when the source let go.
+  private var resetsBefore: [Int] = []
   /// The devices that did not say where they are were asked for it, after a fault.
   private var hasLooked = false
   private var fault: SessionFault?
@@ -144,6 +146,11 @@ public struct LoadSession: SessionMachine {
       let step = group.handle(device, request, result, times, at: now)
       for fault in step.faults { fail(fault) }
       effects += step.effects
+    case .received(_, .commit) where phase != .awaitingCommit:
+      // Ignored on the way back: what the source let go of too late is lost, and it says so.
+      if fault == nil {
+        fail(.stream(StreamError(.invalid("it comes before everything was loaded"), place: "the commit", offset: 0)))
+      }
     case .received(let buffer, let item):
       held.append((item, buffer))
     case .written(let device, let buffer, let error):
@@ -184,11 +191,11 @@ public struct LoadSession: SessionMachine {
   private var hasWholeState: Bool { phase == .starting ? !group.isLeavingData : phase == .ended }
 
   private var commits: Bool { manifest?.commits ?? false }
+  private var hasCommit: Bool { commitment == .unanswered || commitment == .complete }
 
   /// The last frame came, even if it still waits behind others.
   private var hasWholeStream: Bool {
-    commits
-      ? held.contains { $0.item == .commit } || commitment != .none : streamEnded || held.contains { $0.item == .end }
+    commits ? hasCommit || held.contains { $0.item == .commit } : streamEnded || held.contains { $0.item == .end }
   }
 
   private mutating func fail(_ fault: SessionFault) {
@@ -207,7 +214,7 @@ public struct LoadSession: SessionMachine {
   }
 
   private mutating func receive(into buffer: Int?) -> [SessionEffect] {
-    guard fault == nil, commits ? commitment == .none : !streamEnded else { return [] }
+    guard fault == nil, commits ? !hasCommit : !streamEnded else { return [] }
     return [.receive(buffer: buffer)]
   }
 
@@ -244,13 +251,14 @@ public struct LoadSession: SessionMachine {
       let effects = group.proceed(at: now)
       guard group.isAtRest else { return effects }
       phase = .awaitingCommit
+      commitment = .offered
       return effects + [.note(.phase("waiting for the commit")), say(.loaded)]
     case .awaitingCommit:
       return takeCommit(at: now)
     case .starting:
       var effects = group.proceed(at: now)
       guard group.isAtRest else { return effects }
-      if commitment == .unanswered, fault == nil {
+      if commitment == .unanswered, allRunWithTheirState {
         commitment = .complete
         if !channelBroken { effects.append(say(.running)) }
       }
@@ -263,8 +271,8 @@ public struct LoadSession: SessionMachine {
   private mutating func takeManifest(at now: MonotonicTime) -> [SessionEffect] {
     guard let first = held.first else { return [] }
     guard case .manifest(let manifest) = first.item else {
-      held.removeFirst()
-      return receive(into: first.buffer)
+      fail(.stream(StreamError(.invalid("the manifest must come first"), place: "frame 0", offset: 0)))
+      return step(at: now)
     }
     held.removeFirst()
     self.manifest = manifest
@@ -291,11 +299,23 @@ public struct LoadSession: SessionMachine {
   }
 
   private mutating func takeCommit(at now: MonotonicTime) -> [SessionEffect] {
-    guard let first = held.first else { return [] }
-    held.removeFirst()
-    guard first.item == .commit else { return receive(into: first.buffer) }
-    commitment = .unanswered
-    return start(at: now)
+    var effects: [SessionEffect] = []
+    while let first = held.first {
+      held.removeFirst()
+      if first.item == .commit {
+        commitment = .unanswered
+        resetsBefore = group.mover.members.map(\.resets)
+        return effects + start(at: now)
+      }
+      // A frame that this code does not know.
+      effects += receive(into: first.buffer)
+    }
+    return effects
+  }
+
+  /// Whether every device runs with what was loaded into it, also where one needed a second attempt.
+  private var allRunWithTheirState: Bool {
+    zip(group.mover.members, resetsBefore).allSatisfy { $0.state == .running && !$0.isHung && $0.resets == $1 }
   }
 
   /// Every device has its state: out of RESUMING, and on to running where nobody has to let go first.

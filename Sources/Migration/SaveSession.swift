@@ -409,12 +409,21 @@ public struct SaveSession: SessionMachine {
       phase = .committed
       commitment = .unanswered
       return [.note(.phase("committed")), send(writer.word(.commit)), .receive(buffer: nil)]
+    case .running where commitment == .unanswered && fault != nil:
+      // Too late to end well here, and good to know.
+      commitment = .complete
+      return []
     case .running:
       guard phase == .committed, fault == nil else { return disbelieve("running", at: now) }
       commitment = .complete
       isStreamComplete = true
       return start(at: now)
-    default: break
+    case .initialLoaded, .skipped: break
+    case .manifest, .deviceData, .initialComplete, .void, .vmmState, .deviceEnd, .end, .commit:
+      if fault == nil {
+        fail(.stream(StreamError(.invalid("it is no answer"), place: "a frame of the destination", offset: 0)))
+      }
+      return []
     }
     return [.receive(buffer: nil)]
   }

@@ -187,6 +187,9 @@ public struct SessionOutcome: Hashable, Sendable {
 public enum Commitment: Hashable, Sendable {
   /// Not at all, or there was nothing to agree on. The source's devices are its own.
   case none
+  /// The destination has said that everything is loaded, and has had no answer: only the source knows whether it let go.
+  /// The destination's devices do not run.
+  case offered
   /// The source has let go. On the source: the destination has not said that its devices run, and they may; the source's
   /// are stopped, and must not run before somebody has made sure that the others do not. On the destination: a device did
   /// not come to run, and the outcome says which.

@@ -1,0 +1,133 @@
+// SPDX-License-Identifier: Apache-2.0
+import Testing
+
+@testable import Migration
+
+/// What each side makes of words that come at the wrong time, or that it does not know.
+@Suite("Words of who runs")
+struct CommitmentTests {
+  /// A destination whose stream promises a commit, up to the end frame; the write of the only data is under way.
+  static func loading() -> SessionBench<LoadSession> {
+    var configuration = LoadSession.Configuration()
+    configuration.answers = true
+    var bench = SessionBench(LoadSession(devices: [sessionDevice(0)], configuration: configuration))
+    let record = StreamManifest.Device(name: "source", driver: "d", features: [.stopCopy, .p2p, .preCopy])
+    bench.handle(.received(buffer: 0, .manifest(StreamManifest(devices: [record], commits: true))))
+    bench.obey(devices: 1)
+    bench.handle(.received(buffer: 1, .deviceData(device: 0, bytes: 5)))
+    bench.handle(.received(buffer: 2, .deviceEnd(device: 0, bytes: 5)))
+    bench.handle(.received(buffer: 3, .end))
+    return bench
+  }
+
+  static func loaded() -> SessionBench<LoadSession> {
+    var bench = loading()
+    bench.handle(.written(device: 0, buffer: 1, nil))
+    bench.obey(devices: 1)
+    #expect(bench.sent.last == .loaded)
+    bench.confirmSends()
+    return bench
+  }
+
+  /// A source that has sent everything and waits.
+  static func saved() -> SessionBench<SaveSession> {
+    var configuration = SaveSession.Configuration()
+    configuration.preCopy = false
+    configuration.awaitsAnswers = true
+    configuration.commits = true
+    var bench = SessionBench(SaveSession(devices: [sessionDevice(0)], configuration: configuration))
+    bench.obey(devices: 1)
+    while let buffer = bench.takeRead(0) { bench.handle(.read(device: 0, buffer: buffer, .success(.end))) }
+    bench.confirmSends()
+    return bench
+  }
+
+  @Test("nothing runs before the commit, and it is answered when everything runs")
+  func good() {
+    var bench = Self.loaded()
+    #expect(bench.request(0) == nil && bench.machine.outcome == nil)
+    bench.handle(.received(buffer: 1, .commit))
+    bench.obey(devices: 1)
+    #expect(bench.sent.last == .running)
+    bench.confirmSends()
+    #expect(bench.machine.outcome?.fault == nil && bench.machine.outcome?.commitment == .complete)
+  }
+
+  @Test("a commit that comes too early is refused, and the devices are reset")
+  func early() {
+    var bench = Self.loading()
+    bench.handle(.received(buffer: 4, .commit))
+    bench.handle(.written(device: 0, buffer: 1, nil))
+    bench.obey(devices: 1)
+    #expect(bench.machine.outcome?.commitment == Commitment.none)
+    #expect(bench.machine.outcome?.devices[0].wasReset == true)
+    guard case .stream = bench.machine.outcome?.fault else {
+      Issue.record("\(String(describing: bench.machine.outcome))")
+      return
+    }
+  }
+
+  @Test("frames that nobody knows yet do not hide the commit")
+  func optionalFrames() {
+    var bench = Self.loading()
+    bench.handle(.written(device: 0, buffer: 1, nil))
+    for buffer in 4...6 { bench.handle(.received(buffer: buffer, .skipped(type: 99))) }
+    bench.obey(devices: 1)
+    bench.handle(.received(buffer: 7, .commit))
+    #expect(bench.request(0) == .setState(.runningP2P))
+  }
+
+  @Test("a destination that loses the link after it said loaded says that only the source knows")
+  func offered() {
+    var bench = Self.loaded()
+    bench.handle(.channelFailed(ChannelError("reading", channel: "c", errno: .inputOutput)))
+    bench.obey(devices: 1)
+    #expect(bench.machine.outcome?.commitment == .offered)
+    #expect(bench.machine.outcome?.devices[0].wasReset == true)
+  }
+
+  @Test("devices that run after a second attempt are said to run")
+  func secondAttempt() {
+    var bench = Self.loaded()
+    bench.handle(.received(buffer: 1, .commit))
+    bench.answer(0, .failure(DeviceError(.setState(.runningP2P), .errno(.inputOutput))))
+    bench.answer(0, .success(.state(.stop)))
+    bench.obey(devices: 1)
+    #expect(bench.sent.last == .running)
+    bench.confirmSends()
+    #expect(bench.machine.outcome?.commitment == .complete && bench.machine.outcome?.fault != nil)
+  }
+
+  @Test("a stream of answers is no stream for a destination")
+  func answersToADestination() {
+    var bench = SessionBench(LoadSession(devices: [sessionDevice(0)]))
+    bench.handle(.received(buffer: 0, .loaded))
+    #expect(bench.machine.outcome?.fault != nil && bench.request(0) == nil)
+  }
+
+  @Test("a source takes nothing for an answer that is none, and goes back")
+  func noAnswer() {
+    for item in [StreamItem.end, .commit, .deviceEnd(device: 0, bytes: 0), .running] {
+      var bench = Self.saved()
+      bench.handle(.received(buffer: nil, item))
+      bench.obey(devices: 1)
+      #expect(bench.machine.outcome?.devices[0].state == .running, "\(item)")
+      #expect(bench.machine.outcome?.commitment == Commitment.none && bench.machine.outcome?.fault != nil)
+    }
+  }
+
+  @Test("what was let go of stays stopped, and an answer that comes late is still believed")
+  func lateAnswer() {
+    for isAnswered in [false, true] {
+      var bench = Self.saved()
+      bench.handle(.received(buffer: nil, .loaded))
+      #expect(bench.sent == [.commit])
+      bench.handle(.interrupt(reason: "a test"))
+      if isAnswered { bench.handle(.received(buffer: nil, .running)) }
+      bench.obey(devices: 1)
+      #expect(bench.machine.outcome?.devices[0].state == .stop)
+      #expect(bench.machine.outcome?.commitment == (isAnswered ? .complete : .unanswered))
+      #expect(bench.machine.outcome?.fault == .interrupted("a test"))
+    }
+  }
+}
