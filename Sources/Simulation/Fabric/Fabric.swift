@@ -35,7 +35,7 @@ struct Fabric: Sendable {
   /// How it is built.
   let shape: FabricShape
   /// Whether it keeps PCIe's order. Without, anything may pass anything: a world that is broken on purpose.
-  let keepsOrder: Bool
+  private(set) var keepsOrder: Bool
 
   private var lanes: [FabricLane]
   private let waysDown: [Int32]
@@ -61,6 +61,12 @@ struct Fabric: Sendable {
       let lane = FabricLane(node.link, idOrdered: idOrdered, keepsOrder: keepsOrder)
       lanes += [lane, lane]
     }
+  }
+
+  /// From now on it keeps no order: a world that breaks later, when what needs order from the start is done.
+  mutating func loseOrder() {
+    keepsOrder = false
+    for lane in lanes.indices { lanes[lane].keepsOrder = false }
   }
 
   /// How many packets are under way.

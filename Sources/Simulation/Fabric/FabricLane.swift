@@ -12,7 +12,8 @@ internal import Migration
 /// Packets that come out at the same time come out in the order in which they went in.
 struct FabricLane: Hashable, Sendable {
   private let link: FabricShape.Link
-  private let keepsOrder: Bool
+  /// Whether it keeps PCIe's order.
+  var keepsOrder: Bool
   /// What was put on the link so far, in words since time 0: where the link is free again.
   private var occupied: UInt64 = 0
   private var lastPosted: UInt64 = 0

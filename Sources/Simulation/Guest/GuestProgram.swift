@@ -40,6 +40,11 @@ struct GuestProgram: Hashable, Sendable {
     case add(Register, Operand)
     /// The register becomes what is left of it when divided; 0 divides nothing.
     case remainder(Register, Operand)
+    case multiply(Register, Operand)
+    /// The register keeps those bits that are set in the value.
+    case and(Register, Operand)
+    /// Zeros come in from above; by 64 and more nothing is left.
+    case shiftRight(Register, Operand)
     /// The register becomes ``GuestProgram/mixed(_:_:)`` of itself and the value.
     case mix(Register, Operand)
     case load(Register, Address)

@@ -57,6 +57,9 @@ extension VirtualCPUs {
     case .remainder(let register, let operand):
       let divisor = value(operand, cpu)
       if divisor > 0 { cpus[cpu].registers[register] %= divisor }
+    case .multiply(let register, let operand): cpus[cpu].registers[register] &*= value(operand, cpu)
+    case .and(let register, let operand): cpus[cpu].registers[register] &= value(operand, cpu)
+    case .shiftRight(let register, let operand): cpus[cpu].registers[register] >>= value(operand, cpu)
     case .mix(let register, let operand):
       cpus[cpu].registers[register] = GuestProgram.mixed(cpus[cpu].registers[register], value(operand, cpu))
     case .load(let register, let place):

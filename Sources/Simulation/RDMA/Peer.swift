@@ -11,6 +11,8 @@ struct Peer: Sendable {
     var requests: Int?
     /// What it asks for, each as likely as the others.
     var mix: [PeerRequest] = [.writeAndSend]
+    /// Who in the guest answers.
+    var answerer = PeerAnswerer.processor
     /// Words of data of a request: 1 to 1,024.
     var words = 8
     /// Microseconds between an answer and the next request.

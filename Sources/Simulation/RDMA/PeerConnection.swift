@@ -145,7 +145,7 @@ struct PeerConnection: Sendable {
     let isRight =
       isOpen && !isAnswered && completion.words == 1 + script.words && reply.first == header.word
       && (0..<script.words).allSatisfy {
-        reply[1 + $0] == PeerRequest.answer(to: word(number, $0))
+        reply[1 + $0] == script.answerer.answer(to: word(number, $0), at: $0)
       }
     if isRight {
       isAnswered = true

@@ -53,6 +53,22 @@ extension PeerHeader {
   }
 }
 
+/// Who in the guest works out the answer, which decides what the answer is.
+enum PeerAnswerer: Hashable, Sendable {
+  /// A processor: ``PeerRequest/answer(to:)``.
+  case processor
+  /// A GPU's kernel: ``GPUKernel/transformed(_:at:)``.
+  case gpu
+
+  /// The answer to the n-th word of a request.
+  func answer(to word: UInt64, at index: Int) -> UInt64 {
+    switch self {
+    case .processor: PeerRequest.answer(to: word)
+    case .gpu: GPUKernel.transformed(word, at: index)
+    }
+  }
+}
+
 extension PeerRequest {
   /// A word of the data of a request.
   static func word(seed: UInt64, queuePair: UInt32, number: UInt32, word: Int) -> UInt64 {
