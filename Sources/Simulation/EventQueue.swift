@@ -3,16 +3,19 @@ internal import Migration
 
 /// What is to happen, by time; what is to happen at one time, in the order in which it was put in.
 struct EventQueue<Event: Sendable>: Sendable {
+  /// What is moved about in the heap is small; the event stays where it was put.
   private struct Entry: Sendable {
     let time: MonotonicTime
     let number: UInt64
-    let event: Event
+    let place: Int
 
     func isBefore(_ other: Entry) -> Bool { time == other.time ? number < other.number : time < other.time }
   }
 
   /// A binary heap.
   private var entries: [Entry] = []
+  private var events: [Event?] = []
+  private var free: [Int] = []
   private var nextNumber: UInt64 = 0
 
   var isEmpty: Bool { entries.isEmpty }
@@ -21,7 +24,15 @@ struct EventQueue<Event: Sendable>: Sendable {
   var nextTime: MonotonicTime? { entries.first?.time }
 
   mutating func put(_ event: Event, at time: MonotonicTime) {
-    let entry = Entry(time: time, number: nextNumber, event: event)
+    let place: Int
+    if let last = free.popLast() {
+      place = last
+      events[place] = event
+    } else {
+      place = events.count
+      events.append(event)
+    }
+    let entry = Entry(time: time, number: nextNumber, place: place)
     nextNumber += 1
     entries.append(entry)
     var child = entries.count - 1
@@ -48,6 +59,8 @@ struct EventQueue<Event: Sendable>: Sendable {
       }
       entries[parent] = last
     }
-    return (first.time, first.event)
+    free.append(first.place)
+    guard let event = events[first.place].take() else { return nil }
+    return (first.time, event)
   }
 }

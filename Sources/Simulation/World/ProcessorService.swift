@@ -58,9 +58,9 @@ struct ProcessorService {
     // Anything but a message that came is an error: answers are not told of when they are sent.
     let error = code.count
     code += Array(repeating: .halt, count: 6)
-    let first = region(.constant(UInt64(bitPattern: Int64(-Int64(MachineLayout.queuePair(0))))))
-    code += first
     code += [
+      .set(R.region, .register(R.queuePair)), .add(R.region, .constant(0 &- UInt64(MachineLayout.queuePair(0)))),
+      .multiply(R.region, .constant(Page.address(layout.regionPages))),
       .and(R.work, .constant(UInt64(MachineLayout.depth - 1))), .multiply(R.work, .constant(layout.messageBytes)),
       .set(R.message, .register(R.region)), .add(R.message, .register(R.work)),
       .add(R.message, .constant(layout.receives)),
@@ -92,14 +92,6 @@ struct ProcessorService {
         .load(R.word, GuestProgram.Address(layout.processor(processor))), .add(R.word, 1),
         .store(GuestProgram.Address(layout.processor(processor)), .register(R.word)), .jump(to: code.count),
       ])
-  }
-
-  /// The region of the connection at hand.
-  private func region(_ minusFirst: GuestProgram.Operand) -> [GuestProgram.Instruction] {
-    [
-      .set(Register.region, .register(Register.queuePair)), .add(Register.region, minusFirst),
-      .multiply(Register.region, .constant(Page.address(layout.regionPages))),
-    ]
   }
 
   /// One word of the answer.
