@@ -77,7 +77,7 @@ let package = Package(
       name: "TopologyFixtures", dependencies: ["Topology"], path: "Tests/TopologyFixtures", exclude: ["Descriptions"],
       swiftSettings: settings),
     tests("TopologyTests", ["Migration", "Topology", "TopologyFixtures"]),
-    tests("CommandTests", ["vfio-ferry", "Migration", "Topology", "TopologyFixtures", argumentParser]),
+    tests("CommandTests", ["vfio-ferry", "Migration", "Topology", "TopologyFixtures", "Transport", argumentParser]),
     // Runs in the lab only; see tools/test.
     tests(
       "LabTests",

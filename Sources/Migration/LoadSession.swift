@@ -8,24 +8,6 @@
 /// source has let go. Any fault before that resets the devices that were in RESUMING, because half a state, or one that
 /// its source goes on with, is worth nothing; they are empty then, and the outcome says so.
 public struct LoadSession: SessionMachine {
-  /// What the caller chooses.
-  public struct Configuration: Hashable, Sendable {
-    /// Leave the devices in STOP once their state is in them.
-    public var keepStopped = false
-    /// A device that nothing else brings back may be reset although it still holds what it held before, or all that was
-    /// loaded: it is empty then. A device that holds a part of a state is reset in any case.
-    public var resetAllowed = false
-    /// Whether the channel takes answers to the source.
-    public var answers = false
-    /// Transfer buffers, each of ``StreamFormat/maximumDataSize`` bytes.
-    public var buffers = 8
-    /// How the group is brought to its stop before it is loaded.
-    public var quiescing = QuiesceConfiguration()
-
-    /// The defaults.
-    public init() {}
-  }
-
   private enum Phase: Hashable {
     case awaitingManifest
     case stopping
@@ -89,33 +71,6 @@ public struct LoadSession: SessionMachine {
       devices: devices, plan: plan, resetAllowed: configuration.resetAllowed, configuration: configuration.quiescing)
     sinks = devices.map { _ in Sink() }
     vmmStates = devices.map { _ in nil }
-  }
-
-  /// Why nothing can be loaded into these devices, in words; nil where it can. Ask before ``begin(at:)``.
-  public static func refusal(devices: [SessionDevice]) -> String? {
-    SaveSession.refusal(devices: devices)
-  }
-
-  /// Why a stream does not fit these devices, in words; nil where it does.
-  public static func mismatch(manifest: StreamManifest, devices: [SessionDevice]) -> String? {
-    guard manifest.devices.count == devices.count else {
-      return
-        "the stream holds \(manifest.devices.count) devices (\(manifest.devices.map(\.name).joined(separator: ", "))),"
-        + " and \(devices.count) were given: name one for each, in that order"
-    }
-    for (source, device) in zip(manifest.devices, devices) {
-      if source.driver != device.driver {
-        return "\(source.name) was saved by the driver \(source.driver), and \(device.name) has \(device.driver)"
-      }
-      if !device.features.isSuperset(of: source.features.intersection([.stopCopy, .preCopy])) {
-        return "\(source.name) was saved with \(source.features.names.joined(separator: ", ")), and \(device.name)"
-          + " has \(device.features.names.joined(separator: ", ")) only"
-      }
-      if !source.tag.isEmpty, !device.tag.isEmpty, source.tag != device.tag {
-        return "\(source.name) and \(device.name) have different compatibility tags"
-      }
-    }
-    return nil
   }
 
   public var progress: [DeviceProgress] {

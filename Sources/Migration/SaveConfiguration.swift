@@ -37,7 +37,7 @@ extension SaveSession {
         return "\(device.name) is in \(device.state): somebody is migrating it"
       }
     }
-    let manifest = StreamManifest(devices: devices.map(\.manifestRecord), commits: false)
+    let manifest = StreamManifest(devices: devices.map(\.manifestRecord))
     if let problem = manifest.problem { return "no manifest can be written: \(problem)" }
     for device in devices where (device.vmmState?.count ?? 0) > StreamFormat.maximumDataSize {
       return "the VMM's state of \(device.name) is longer than \(StreamFormat.maximumDataSize) bytes"

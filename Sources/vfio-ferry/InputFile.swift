@@ -57,22 +57,32 @@ struct StreamSummary {
       throw .failed("\(error)")
     }
     var source = FrameSource(channel: input.channel, checksum: .xxh3)
+    // Why what is well formed can't have been saved into a file.
+    var problem: String?
     do throws(FrameSource.Fault) {
-      while !source.reader.isEnded {
+      while !source.reader.isEnded, problem == nil {
         let number = source.reader.framesRead
         let item = try source.next(buffer: buffer)
+        if number == 0 { problem = Self.problem(first: item) }
         take(item)
         frame(Frame(number: number, offset: source.offset, item: item))
       }
-      if try !source.isAtEnd() { throw .stream(source.reader.trailing) }
+      if problem == nil, try !source.isAtEnd() { throw .stream(source.reader.trailing) }
     } catch {
       switch error {
       case .stream(let fault): throw .failed("\(input.channel.name): \(fault)")
       case .channel(let fault): throw .failed("\(fault)")
       }
     }
+    if let problem { throw .failed("\(input.channel.name): \(problem)") }
     bytes = source.reader.bytesRead
     frames = source.reader.framesRead
+  }
+
+  private static func problem(first item: StreamItem) -> String? {
+    guard case .manifest(let manifest) = item else { return "it holds a destination's answers, and no devices" }
+    guard manifest.commits else { return nil }
+    return "it is half of a conversation: its source waited for answers, which a file can't give"
   }
 
   private mutating func take(_ item: StreamItem) {

@@ -5,6 +5,7 @@ import Migration
 import Synchronization
 import Testing
 import Topology
+import Transport
 
 @testable import vfio_ferry
 
@@ -96,6 +97,28 @@ struct CommandTests {
     #expect(Figures.time(999) == "999 us")
     #expect(Figures.time(12_345) == "12.3 ms")
     #expect(Figures.time(12_345_678) == "12.3 s")
+  }
+
+  @Test("inspect takes neither side of a conversation for a saved stream", arguments: [false, true])
+  func conversation(isAnswers: Bool) throws {
+    let file = FileManager.default.temporaryDirectory.appendingPathComponent("half-\(UUID().uuidString)")
+    defer { try? FileManager.default.removeItem(at: file) }
+    let device = StreamManifest.Device(name: "device", driver: "d", features: .stopCopy)
+    let manifest = StreamManifest(devices: [device], commits: true).encoded()
+    var bytes = StreamFormat.preamble(checksum: .xxh3)
+    let types: [FrameType] = isAnswers ? [.loaded, .running] : [.manifest]
+    for (number, type) in types.enumerated() {
+      let payload: [UInt8] = type == .manifest ? manifest : []
+      let header = FrameHeader(type: type, sequence: UInt64(number), length: payload.count)
+      bytes += header.encoded(payload: payload.span, checksum: .xxh3) + payload
+    }
+    try Data(bytes).write(to: file)
+    #expect {
+      try InspectCommand.parse([file.path]).execute(Collector().console)
+    } throws: { error in
+      guard let failure = error as? CommandFailure else { return false }
+      return failure.status == .failed && failure.message.contains(isAnswers ? "answers" : "half of a conversation")
+    }
   }
 
   @Test("inspect says what is wrong with something that is no stream")
