@@ -12,7 +12,7 @@ struct EventQueue<Event: Sendable>: Sendable {
     func isBefore(_ other: Entry) -> Bool { time == other.time ? number < other.number : time < other.time }
   }
 
-  /// A binary heap.
+  /// A heap in which each entry has four below it: half as deep as a binary one, and these lie side by side.
   private var entries: [Entry] = []
   private var events: [Event?] = []
   private var free: [Int] = []
@@ -37,7 +37,7 @@ struct EventQueue<Event: Sendable>: Sendable {
     entries.append(entry)
     var child = entries.count - 1
     while child > 0 {
-      let parent = (child - 1) / 2
+      let parent = (child - 1) / 4
       guard entry.isBefore(entries[parent]) else { break }
       entries[child] = entries[parent]
       child = parent
@@ -50,9 +50,12 @@ struct EventQueue<Event: Sendable>: Sendable {
     if !entries.isEmpty {
       var parent = 0
       while true {
-        var child = 2 * parent + 1
-        guard child < entries.count else { break }
-        if child + 1 < entries.count, entries[child + 1].isBefore(entries[child]) { child += 1 }
+        let eldest = 4 * parent + 1
+        guard eldest < entries.count else { break }
+        var child = eldest
+        for other in eldest + 1..<max(eldest + 1, min(eldest + 4, entries.count)) {
+          if entries[other].isBefore(entries[child]) { child = other }
+        }
         guard entries[child].isBefore(last) else { break }
         entries[parent] = entries[child]
         parent = child

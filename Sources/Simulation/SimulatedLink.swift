@@ -17,8 +17,34 @@ public struct SimulatedLink: Hashable, Sendable {
   public var breaksAfter: UInt64?
   /// The connection breaks at this time, in both directions.
   public var breaksAt: MonotonicTime?
+  /// The connection breaks so many microseconds after a side hands a word of the agreement to it.
+  public var breaksAfterWord: WordBreak?
   /// Bits that are flipped on the way from source to destination.
   public var flips: [Flip] = []
+
+  /// A break around the agreement on who runs.
+  public struct WordBreak: Hashable, Sendable {
+    /// What the two sides say to each other, in this order.
+    public enum Word: String, CaseIterable, Hashable, Sendable {
+      /// The destination has everything.
+      case loaded
+      /// The source lets go.
+      case commit
+      /// The destination's devices run.
+      case running
+    }
+
+    /// The word.
+    public var word: Word
+    /// Microseconds from when it is handed to the channel.
+    public var microseconds: UInt64
+
+    /// A break that long after that word.
+    public init(_ word: Word, microseconds: UInt64) {
+      self.word = word
+      self.microseconds = microseconds
+    }
+  }
 
   /// One bit of the stream.
   public struct Flip: Hashable, Sendable {
@@ -43,9 +69,11 @@ struct LinkDirection: Sendable {
   enum Job: Sendable {
     case frame(OutgoingFrame)
     case finish
+    /// Guest memory. It shares the channel with the stream, and is no part of it.
+    case memory(MemoryMover.Parcel)
   }
 
-  private var jobs: [Job] = []
+  private var jobs = RDMALine<Job>()
   /// A job is being carried out.
   var isSending = false
   /// The sending end or the connection is gone: nothing more goes in.
@@ -73,13 +101,13 @@ struct LinkDirection: Sendable {
 
   mutating func put(_ job: Job) { jobs.append(job) }
 
-  mutating func dropJobs() { jobs = [] }
+  mutating func dropJobs() { jobs = RDMALine() }
 
   /// The job to begin now; nil where there is none or the window is full.
   mutating func beginJob(window: Int) -> Job? {
     guard !isSending, let job = jobs.first else { return nil }
     if case .frame = job, untakenBytes >= window, !isBroken { return nil }
-    jobs.removeFirst()
+    _ = jobs.popFirst()
     isSending = true
     return job
   }

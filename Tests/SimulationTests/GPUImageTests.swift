@@ -142,23 +142,23 @@ struct GPUImageTests {
   @Test("each thing that can be wrong has its error")
   func errors() {
     var gpu = GPUDriver(GPU(Layout.configuration))
-    #expect(throws: GPU.ImageError.notResuming) { try gpu.gpu.load(0, gpu.gpu.record(0)) }
+    #expect(throws: DeviceImageError.notResuming) { try gpu.gpu.load(0, gpu.gpu.record(0)) }
     gpu.go(to: .stop, at: 0)
     gpu.go(to: .resuming, at: 10)
-    #expect(throws: GPU.ImageError.noSuchRecord(42)) { try gpu.gpu.load(42, []) }
-    #expect(throws: GPU.ImageError.noSuchRecord(-1)) { try gpu.gpu.load(-1, []) }
-    #expect(throws: GPU.ImageError.wrongLength(record: 0, words: 0)) { try gpu.gpu.load(0, []) }
-    #expect(throws: GPU.ImageError.wrongLength(record: 1, words: 0)) { try gpu.gpu.load(1, []) }
-    #expect(throws: GPU.ImageError.wrongLength(record: 1, words: 2)) { try gpu.gpu.load(1, [1, 5]) }
-    #expect(throws: GPU.ImageError.nonsense(record: 1)) { try gpu.gpu.load(1, [5] + Array(repeating: 0, count: 10)) }
-    #expect(throws: GPU.ImageError.wrongLength(record: 2, words: 7)) {
+    #expect(throws: DeviceImageError.noSuchRecord) { try gpu.gpu.load(42, []) }
+    #expect(throws: DeviceImageError.noSuchRecord) { try gpu.gpu.load(-1, []) }
+    #expect(throws: DeviceImageError.wrongLength) { try gpu.gpu.load(0, []) }
+    #expect(throws: DeviceImageError.wrongLength) { try gpu.gpu.load(1, []) }
+    #expect(throws: DeviceImageError.wrongLength) { try gpu.gpu.load(1, [1, 5]) }
+    #expect(throws: DeviceImageError.wrongValue) { try gpu.gpu.load(1, [5] + Array(repeating: 0, count: 10)) }
+    #expect(throws: DeviceImageError.wrongLength) {
       try gpu.gpu.load(2, Array(repeating: 0, count: 7))
     }
     var registers = gpu.gpu.record(0)
     registers[0] = 41
-    #expect(throws: GPU.ImageError.otherKind) { try gpu.gpu.load(0, registers) }
+    #expect(throws: DeviceImageError.wrongKind) { try gpu.gpu.load(0, registers) }
     registers = gpu.gpu.record(0)
     registers[5] = 5
-    #expect(throws: GPU.ImageError.nonsense(record: 0)) { try gpu.gpu.load(0, registers) }
+    #expect(throws: DeviceImageError.wrongValue) { try gpu.gpu.load(0, registers) }
   }
 }

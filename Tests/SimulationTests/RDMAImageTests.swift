@@ -65,22 +65,22 @@ struct RDMAImageTests {
     let image = try Self.image()
     var nic = Self.stoppedNIC()
     for (index, record) in image.enumerated() {
-      #expect(throws: RDMAImageError.incomplete) { try nic.checkLoaded() }
+      #expect(throws: DeviceImageError.incomplete) { try nic.checkLoaded() }
       try nic.load(index, record)
       try nic.load(index, record)
     }
     try nic.checkLoaded()
     #expect((0..<nic.recordCount).map { nic.record($0) } == image)
-    #expect(throws: RDMAImageError.outOfOrder) { try nic.load(image.count + 1, image[3]) }
-    #expect(throws: RDMAImageError.badNumber) { try nic.load(image.count, image[3]) }
-    #expect(throws: RDMAImageError.badNumber) { try nic.load(4, image[3]) }
-    #expect(throws: RDMAImageError.badKind) { try nic.load(1, image[3]) }
-    #expect(throws: RDMAImageError.badKind) { try nic.load(0, image[3]) }
-    #expect(throws: RDMAImageError.badLength) { try nic.load(3, []) }
-    #expect(throws: RDMAImageError.badLength) { try nic.load(3, Array(image[3].dropLast())) }
+    #expect(throws: DeviceImageError.outOfOrder) { try nic.load(image.count + 1, image[3]) }
+    #expect(throws: DeviceImageError.wrongNumber) { try nic.load(image.count, image[3]) }
+    #expect(throws: DeviceImageError.wrongNumber) { try nic.load(4, image[3]) }
+    #expect(throws: DeviceImageError.wrongKind) { try nic.load(1, image[3]) }
+    #expect(throws: DeviceImageError.wrongKind) { try nic.load(0, image[3]) }
+    #expect(throws: DeviceImageError.wrongLength) { try nic.load(3, []) }
+    #expect(throws: DeviceImageError.wrongLength) { try nic.load(3, Array(image[3].dropLast())) }
     #expect((0..<nic.recordCount).map { nic.record($0) } == image)
     _ = nic.handle(.resumePassive, at: MonotonicTime(microseconds: 0))
-    #expect(throws: RDMAImageError.notStopped) { try nic.load(3, image[3]) }
+    #expect(throws: DeviceImageError.notResuming) { try nic.load(3, image[3]) }
   }
 
   @Test("with any bit wrong is refused, or makes a NIC that works in its own way; nothing traps")

@@ -233,6 +233,23 @@ struct VirtualCPUTests {
     #expect(driver.cpus.faults == 1 && driver.memory.content.word(8) == 10)
   }
 
+  @Test("a register moves what is mapped and where to; one that is too large halts the CPU")
+  func mappingByRegister() {
+    let program = GuestProgram([
+      .set(2, 3), .map(domain: 0, pages: 100..<102, to: 10, index: .init(register: 2, stride: 2)),
+      .unmap(domain: 0, pages: 100..<101, index: .init(register: 2)), .set(2, .constant(.max)),
+      .unmap(domain: 0, pages: 100..<101, index: .init(register: 2)),
+    ])
+    var driver = CPUDriver([program])
+    driver.handle(.start, at: 0)
+    driver.run()
+    #expect(
+      driver.outputs == [
+        .map(domain: 0, pages: 106..<108, to: 16), .unmap(domain: 0, pages: 103..<104), .halted(cpu: 0),
+      ])
+    #expect(driver.cpus.faults == 1)
+  }
+
   @Test("states of any length and content are errors or are taken, and CPUs that took them run on")
   func randomStates() throws {
     var random = SeededGenerator(seed: 8)

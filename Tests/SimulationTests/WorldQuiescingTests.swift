@@ -18,12 +18,12 @@ struct WorldQuiescingTests {
     var moments = SeededGenerator(seed: seed ^ 0xfeed)
     world.run(until: MonotonicTime(microseconds: UInt64(moments.next(below: Int(length)))))
     guard world.stop(order) else { return (world, false) }
-    let memory = world.machine.memory.content
-    let gpus = world.machine.gpus.map(\.memory)
+    let memory = world.machines[0].memory.content
+    let gpus = world.machines[0].gpus.map(\.memory)
     world.run(until: world.now.adding(microseconds: 2000))
     let wasStill =
-      world.machine.isFabricEmpty && world.machine.memory.content == memory
-      && world.machine.gpus.map(\.memory) == gpus
+      world.machines[0].isFabricEmpty && world.machines[0].memory.content == memory
+      && world.machines[0].gpus.map(\.memory) == gpus
     guard world.violations.isEmpty, world.resume() else { return (world, wasStill) }
     world.runOut()
     return (world, wasStill)
@@ -78,10 +78,10 @@ struct WorldQuiescingTests {
     world.start()
     world.run(until: MonotonicTime(microseconds: 150))
     var answered = [world.go(devices, to: .preCopy)]
-    world.stopProcessors()
+    world.stopProcessors(host: 0)
     for state in [MigrationState.preCopyP2P, .stopCopy, .stop] {
       answered.append(world.go(devices, to: state))
-      #expect(devices.allSatisfy { world.machine.state(of: $0) == state })
+      #expect(devices.allSatisfy { world.machines[0].state(of: $0) == state })
     }
     answered.append(world.resume())
     #expect(!answered.contains(false))

@@ -43,8 +43,8 @@ extension MachineWorld {
 
   /// Takes some devices to a state at the same time. - Returns: whether all answered.
   @discardableResult
-  mutating func go(_ devices: [Int], to state: MigrationState) -> Bool {
-    for device in devices { setState(device: device, to: state) }
+  mutating func go(_ devices: [Int], to state: MigrationState, host: Int = 0) -> Bool {
+    for device in devices { setState(host: host, device: device, to: state) }
     return runUntilAnswered(by: now.adding(microseconds: Self.patience))
   }
 
@@ -52,16 +52,16 @@ extension MachineWorld {
   @discardableResult
   mutating func stop(_ order: StoppingOrder) -> Bool {
     let devices = Array(0..<configuration.machine.devices)
-    stopProcessors()
+    stopProcessors(host: 0)
     switch order {
     case .twoPhases: return go(devices, to: .runningP2P) && go(devices, to: .stop)
     case .withoutOrder:
-      machine.fabric.loseOrder()
+      machines[0].fabric.loseOrder()
       return go(devices, to: .runningP2P) && go(devices, to: .stop)
     case .flushed(let rounds):
       guard go(devices, to: .runningP2P) else { return false }
       for _ in 0..<rounds {
-        for device in devices { flush(device: device) }
+        for device in devices { flush(host: 0, device: device) }
         guard runUntilAnswered(by: now.adding(microseconds: Self.patience)) else { return false }
       }
       return go(devices, to: .stop)
@@ -75,10 +75,10 @@ extension MachineWorld {
 
   /// Lets everything go on.
   @discardableResult
-  mutating func resume() -> Bool {
+  mutating func resume(host: Int = 0) -> Bool {
     let devices = Array(0..<configuration.machine.devices)
-    guard go(devices, to: .runningP2P), go(devices, to: .running) else { return false }
-    startProcessors()
+    guard go(devices, to: .runningP2P, host: host), go(devices, to: .running, host: host) else { return false }
+    startProcessors(host: host)
     return true
   }
 
@@ -95,17 +95,19 @@ extension MachineWorld {
       if !peer.observations.failures.isEmpty { found.append("peer \(index): \(peer.observations.failures)") }
     }
     if !violations.isEmpty { found.append("violations: \(violations)") }
-    if self.machine.iommu.faults.contains(where: { $0 > 0 }) { found.append("faults: \(self.machine.iommu.faults)") }
-    if self.machine.processors.faults > 0 { found.append("a processor's fault") }
-    if self.machine.gpus.contains(where: { $0.refused > 0 }) { found.append("a kernel was refused") }
-    if !self.machine.isFabricEmpty { found.append("packets are under way") }
+    for (host, machine) in machines.enumerated() {
+      if machine.iommu.faults.contains(where: { $0 > 0 }) { found.append("\(host): faults: \(machine.iommu.faults)") }
+      if machine.processors.faults > 0 { found.append("\(host): a processor's fault") }
+      if machine.gpus.contains(where: { $0.refused > 0 }) { found.append("\(host): a kernel was refused") }
+      if !machine.isFabricEmpty { found.append("\(host): packets are under way") }
+    }
     return found
   }
 
-  /// Whether memory and what peers saw are as in another run.
-  func endsAs(_ other: MachineWorld) -> Bool {
-    machine.memory.content == other.machine.memory.content
-      && machine.gpus.map(\.memory) == other.machine.gpus.map(\.memory)
+  /// Whether memory, on the host where it ended, and what peers saw are as in another run that ended on host 0.
+  func endsAs(_ other: MachineWorld, host: Int = 0) -> Bool {
+    machines[host].memory.content == other.machines[0].memory.content
+      && machines[host].gpus.map(\.memory) == other.machines[0].gpus.map(\.memory)
       && peers.map(\.observations.answered) == other.peers.map(\.observations.answered)
   }
 }

@@ -31,6 +31,23 @@ struct WorldTests {
     #expect(Set(digests).count == digests.count)
   }
 
+  @Test(
+    "the world of a public description is one of two hosts in which peers are satisfied",
+    arguments: [
+      WorldDescription.Workload.nic, .nicGPU,
+    ])
+  func described(_ workload: WorldDescription.Workload) throws {
+    var description = WorldDescription(name: "described", workload: workload)
+    description.requests = 10
+    description.redirectsPeerTransfers = true
+    description.commandsGoToPF = true
+    description.remapsBuffers = true
+    let world = try MachineWorld.finished(MachineWorld.Configuration(description, scriptSeed: 3), seed: 3)
+    #expect(world.breaches == [])
+    #expect(world.machines.count == 2 && world.configuration.machine.controlPath == .otherLink)
+    #expect(world.configuration.machine.remapsBuffers == (workload == .nic))
+  }
+
   @Test("several NICs with a GPU each serve their peers side by side", arguments: [Workload.nic, .nicGPU])
   func several(_ workload: Workload) throws {
     var configuration = MachineWorld.configuration(workload, isLossy: true, requests: 6)
@@ -57,10 +74,10 @@ struct WorldTests {
     var world = try MachineWorld(MachineWorld.configuration(.nicGPU), seed: 1)
     world.start()
     // Something gnaws at the GPU's memory.
-    let word = try #require(Page.wordIndex(world.machine.layout.input(0)))
+    let word = try #require(Page.wordIndex(world.machines[0].layout.input(0)))
     for time in 0..<300 as Range<UInt64> {
       world.run(until: MonotonicTime(microseconds: time))
-      world.machine.gpus[0].memory[word] = 0
+      world.machines[0].gpus[0].memory[word] = 0
     }
     world.runOut()
     #expect(world.breaches != [])

@@ -64,9 +64,10 @@ struct Fabric: Sendable {
   }
 
   /// From now on it keeps no order: a world that breaks later, when what needs order from the start is done.
-  mutating func loseOrder() {
+  /// - Parameter holdingUp: so many microseconds more may a posted request be held up then, because nothing pushes it.
+  mutating func loseOrder(holdingUp: UInt64 = 0) {
     keepsOrder = false
-    for lane in lanes.indices { lanes[lane].keepsOrder = false }
+    for lane in lanes.indices { lanes[lane].loseOrder(holdingUp: holdingUp) }
   }
 
   /// How many packets are under way.

@@ -12,8 +12,9 @@ internal import Migration
 /// Packets that come out at the same time come out in the order in which they went in.
 struct FabricLane: Hashable, Sendable {
   private let link: FabricShape.Link
-  /// Whether it keeps PCIe's order.
-  var keepsOrder: Bool
+  /// Whether it keeps PCIe's order, and how much longer it may hold up a posted request where it does not.
+  private var keepsOrder: Bool
+  private var holdUp: UInt64 = 0
   /// What was put on the link so far, in words since time 0: where the link is free again.
   private var occupied: UInt64 = 0
   private var lastPosted: UInt64 = 0
@@ -25,6 +26,12 @@ struct FabricLane: Hashable, Sendable {
     self.link = link
     self.keepsOrder = keepsOrder
     lastPostedOf = Array(repeating: 0, count: idOrdered)
+  }
+
+  /// From now on it keeps no order.
+  mutating func loseOrder(holdingUp: UInt64) {
+    keepsOrder = false
+    holdUp = holdingUp
   }
 
   /// A packet goes in. - Returns: when it comes out.
@@ -43,7 +50,10 @@ struct FabricLane: Hashable, Sendable {
     }
     let chance = link.spread > 0 ? UInt64(random.next(below: Int(link.spread) + 1)) : 0
     time = MonotonicTime(microseconds: time).adding(microseconds: link.delay + chance).microseconds
-    guard keepsOrder else { return MonotonicTime(microseconds: time) }
+    guard keepsOrder else {
+      if kind == .posted, holdUp > 0 { time += UInt64(random.next(below: Int(holdUp) + 1)) }
+      return MonotonicTime(microseconds: time)
+    }
     if isFree, let stream {
       time = max(time, lastPostedOf[stream])
     } else {

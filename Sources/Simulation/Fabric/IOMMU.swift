@@ -71,17 +71,33 @@ struct IOMMU: Hashable, Sendable {
     return Self.decoded(domains[domain].entries[page])
   }
 
+  /// How many pages a domain has, mapped or not.
+  func pages(of domain: Int) -> Int { domains[domain].entries.count }
+
+  /// The entries of a domain, by page: 0 is not mapped; else a target.
+  func entries(of domain: Int) -> [UInt64] { domains[domain].entries }
+
+  /// Replaces all entries of a domain; their dirty bits are lost.
+  mutating func setEntries(_ entries: [UInt64], of domain: Int) {
+    domains[domain].entries = entries
+    domains[domain].dirty.removeAll()
+  }
+
+  /// The bit of an entry at which the number of the page begins.
+  static let targetShift: UInt64 = 20
+
   private static func encoded(_ target: Target) -> UInt64 {
     switch target {
-    case .memory(let page): UInt64(page) << 20 | 1
-    case .peer(let node, let page): UInt64(page) << 20 | UInt64(node) << 2 | 2
+    case .memory(let page): UInt64(page) << targetShift | 1
+    case .peer(let node, let page): UInt64(page) << targetShift | UInt64(node) << 2 | 2
     }
   }
 
-  private static func decoded(_ entry: UInt64) -> Target? {
+  /// Where an entry leads; nil where to nothing.
+  static func decoded(_ entry: UInt64) -> Target? {
     switch entry & 3 {
-    case 1: .memory(page: Int(entry >> 20))
-    case 2: .peer(node: Int(entry >> 2 & 0x3ffff), page: Int(entry >> 20))
+    case 1: .memory(page: Int(entry >> targetShift))
+    case 2: .peer(node: Int(entry >> 2 & 0x3ffff), page: Int(entry >> targetShift))
     default: nil
     }
   }

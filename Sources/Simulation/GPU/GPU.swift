@@ -33,6 +33,8 @@ struct GPU: Sendable {
     case setState(MigrationState, number: UInt64)
     /// What it asked to get back.
     case event(Event)
+    /// It fails: it is in ERROR at once, and only a reset brings it back.
+    case fail
     /// A reset: nothing is left.
     case reset
   }
@@ -102,6 +104,8 @@ struct GPU: Sendable {
   private var arc: (from: MigrationState, target: MigrationState, number: UInt64)?
   /// The records of the image that changed since they were last taken.
   var dirty: PageSet
+  /// The records that an image has and that were not loaded since it entered RESUMING.
+  var missing: PageSet
   /// Up to when the work is in the memory.
   var time = MonotonicTime(microseconds: 0)
   /// Whether an event will come at the end of the kernel that runs. One too many does no harm.
@@ -114,6 +118,7 @@ struct GPU: Sendable {
     self.configuration = configuration
     memory = PagedMemory(pages: configuration.memoryPages)
     dirty = PageSet(capacity: GPU.firstMemoryRecord + configuration.memoryPages)
+    missing = dirty
     dirty.insert(0..<recordCount)
   }
 
@@ -140,6 +145,10 @@ struct GPU: Sendable {
     case .event(.kernel): break
     case .event(.change(let number)): change(number)
     case .event(.changed(let number)): end(number, &outputs)
+    case .fail:
+      arc = nil
+      state = .error
+      isScheduled = false
     case .reset:
       arc = nil
       clear()
@@ -156,6 +165,7 @@ struct GPU: Sendable {
     _ target: MigrationState, _ number: UInt64, at now: MonotonicTime, _ random: inout SeededGenerator,
     _ outputs: inout [Output]
   ) {
+    guard state != .error else { return }
     arc = (state, target, number)
     let end = configuration.arcMicroseconds
     let moment = UInt64(random.next(below: Int(end) + 1))
@@ -167,7 +177,10 @@ struct GPU: Sendable {
     guard let arc, arc.number == number else { return }
     state = arc.target
     isScheduled = isScheduled && state.mayWriteMemory
-    if state == .resuming { clear() }
+    if state == .resuming {
+      clear()
+      missing.insert(0..<recordCount)
+    }
   }
 
   private mutating func end(_ number: UInt64, _ outputs: inout [Output]) {
@@ -189,6 +202,7 @@ struct GPU: Sendable {
   // MARK: What arrives
 
   private mutating func take(_ packet: FabricPacket, _ outputs: inout [Output]) {
+    guard state != .error else { return }
     guard takesTransfers else {
       outputs.append(.arrivedWhileStopped(packet))
       return

@@ -12,20 +12,6 @@ internal import Migration
 /// Not in it: the state, a command under way, and the time at which the kernel will end, which is worked out anew from what is
 /// left of it. Records may come in any order, and again; the last one counts.
 extension GPU {
-  /// Why a record can't be loaded.
-  enum ImageError: Error, Hashable, Sendable {
-    /// Only a device in RESUMING takes one.
-    case notResuming
-    /// There is no such record.
-    case noSuchRecord(Int)
-    /// The record is longer or shorter than it must be.
-    case wrongLength(record: Int, words: Int)
-    /// It is a GPU of another kind that was saved.
-    case otherKind
-    /// The record says what can't be.
-    case nonsense(record: Int)
-  }
-
   static let registersRecord = 0
   static let doorbellsRecord = 1
   static let firstMemoryRecord = 2
@@ -68,29 +54,32 @@ extension GPU {
   var changedRecords: Int { dirty.count }
 
   /// Loads a record. Where that fails, nothing has changed.
-  mutating func load(_ index: Int, _ words: [UInt64]) throws(ImageError) {
+  mutating func load(_ index: Int, _ words: [UInt64]) throws(DeviceImageError) {
     guard state == .resuming else { throw .notResuming }
-    guard index >= 0, index < recordCount else { throw .noSuchRecord(index) }
+    guard index >= 0, index < recordCount else { throw .noSuchRecord }
     switch index {
     case GPU.registersRecord: try loadRegisters(words)
     case GPU.doorbellsRecord: try loadDoorbells(words)
     default:
-      guard words.count == Page.words else { throw .wrongLength(record: index, words: words.count) }
+      guard words.count == Page.words else { throw .wrongLength }
       let start = (index - GPU.firstMemoryRecord) * Page.words
       for (offset, word) in words.enumerated() { memory[start + offset] = word }
     }
     dirty.insert(index)
+    missing.remove(index)
   }
 
-  private mutating func loadRegisters(_ words: [UInt64]) throws(ImageError) {
-    let nonsense = ImageError.nonsense(record: GPU.registersRecord)
-    guard words.count == GPU.registersWords else {
-      throw .wrongLength(record: GPU.registersRecord, words: words.count)
-    }
-    guard Array(words[0..<4]) == kind else { throw .otherKind }
+  /// Whether every record was loaded since it entered RESUMING.
+  func checkLoaded() throws(DeviceImageError) {
+    guard missing.isEmpty else { throw .incomplete }
+  }
+
+  private mutating func loadRegisters(_ words: [UInt64]) throws(DeviceImageError) {
+    guard words.count == GPU.registersWords else { throw .wrongLength }
+    guard Array(words[0..<4]) == kind else { throw .wrongKind }
     let (newHead, newTail) = (words[4], words[5])
     guard newHead <= newTail, newTail - newHead <= UInt64(configuration.ringEntries), words[8] <= 1 else {
-      throw nonsense
+      throw .wrongValue
     }
     var work: Current?
     if words[8] == 1 {
@@ -98,23 +87,21 @@ extension GPU {
       guard newHead < newTail, let kernel = GPUKernel(words: words[9..<17], memory: memory),
         progress[17] <= 1, progress[18] <= UInt64(kernel.count), progress[19] < configuration.microsecondsPerWord,
         progress[17] == 1 || progress[18] == 0 && progress[19] == 0 && progress[20] == 0
-      else { throw nonsense }
+      else { throw .wrongValue }
       work = Current(
         kernel: kernel, hasStarted: progress[17] == 1, done: Int(progress[18]), worked: progress[19],
         digest: progress[20])
     } else if words[9...].contains(where: { $0 != 0 }) {
-      throw nonsense
+      throw .wrongValue
     }
     (head, tail, finished, refused) = (newHead, newTail, words[6], words[7])
     current = work
   }
 
-  private mutating func loadDoorbells(_ words: [UInt64]) throws(ImageError) {
-    guard let count = words.first.flatMap({ Int(exactly: $0) }) else {
-      throw .wrongLength(record: GPU.doorbellsRecord, words: words.count)
-    }
-    guard count <= configuration.ringEntries else { throw .nonsense(record: GPU.doorbellsRecord) }
-    guard words.count == 1 + 2 * count else { throw .wrongLength(record: GPU.doorbellsRecord, words: words.count) }
+  private mutating func loadDoorbells(_ words: [UInt64]) throws(DeviceImageError) {
+    guard let count = words.first.flatMap({ Int(exactly: $0) }) else { throw .wrongLength }
+    guard count <= configuration.ringEntries else { throw .wrongValue }
+    guard words.count == 1 + 2 * count else { throw .wrongLength }
     keptDoorbells = (0..<count).map { Doorbell(address: words[1 + 2 * $0], value: words[2 + 2 * $0]) }
   }
 }

@@ -34,6 +34,14 @@ struct GuestProgram: Hashable, Sendable {
     init(integerLiteral value: UInt64) { self.init(value) }
   }
 
+  /// Pages counted by a register: that many steps of so many pages.
+  struct PageIndex: Hashable, Sendable {
+    /// How many steps.
+    var register: Register
+    /// Pages of a step.
+    var stride = 1
+  }
+
   /// One instruction. Arithmetic wraps around.
   enum Instruction: Hashable, Sendable {
     case set(Register, Operand)
@@ -60,9 +68,10 @@ struct GuestProgram: Hashable, Sendable {
     case jump(to: Int)
     case jumpIfLess(Register, Operand, to: Int)
     /// The guest maps pages of a virtual IOMMU's domain to guest pages.
-    case map(domain: Int, pages: Range<Int>, to: Int)
+    /// An index moves both.
+    case map(domain: Int, pages: Range<Int>, to: Int, index: PageIndex? = nil)
     /// The guest unmaps them.
-    case unmap(domain: Int, pages: Range<Int>)
+    case unmap(domain: Int, pages: Range<Int>, index: PageIndex? = nil)
     /// The guest resets the function at a node.
     case reset(node: Int)
     case halt

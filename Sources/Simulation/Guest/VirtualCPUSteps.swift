@@ -36,6 +36,7 @@ extension VirtualCPUs {
         return
       case .wait(let page):
         cpus[cpu].awaited = page
+        waiters.insert(cpu, page: page)
         memory.watch(page: page, true)
         return
       case .fault, .halt:
@@ -85,13 +86,23 @@ extension VirtualCPUs {
       guard cpus[cpu].registers[register] < value(operand, cpu) else { return .goOn }
       cpus[cpu].counter = target
       return .stay
-    case .map(let domain, let pages, let target):
-      outputs.append(.map(domain: domain, pages: pages, to: target))
-    case .unmap(let domain, let pages): outputs.append(.unmap(domain: domain, pages: pages))
+    case .map(let domain, let pages, let target, let index):
+      guard let step = step(index, cpu) else { return .fault }
+      outputs.append(.map(domain: domain, pages: pages.shifted(by: step), to: target + step))
+    case .unmap(let domain, let pages, let index):
+      guard let step = step(index, cpu) else { return .fault }
+      outputs.append(.unmap(domain: domain, pages: pages.shifted(by: step)))
     case .reset(let node): outputs.append(.reset(node: node))
     case .halt: return .halt
     }
     return .goOn
+  }
+
+  /// How many pages further on a register says that something is; nil where there can't be so many.
+  private func step(_ index: GuestProgram.PageIndex?, _ cpu: Int) -> Int? {
+    guard let index else { return 0 }
+    let steps = cpus[cpu].registers[index.register]
+    return steps < 1 << 40 ? Int(steps) * index.stride : nil
   }
 
   /// One word of a transform.
@@ -111,4 +122,8 @@ extension VirtualCPUs {
     cpus[cpu].done += 1
     return .stay
   }
+}
+
+extension Range<Int> {
+  fileprivate func shifted(by pages: Int) -> Range<Int> { lowerBound + pages..<upperBound + pages }
 }

@@ -74,6 +74,8 @@ struct VirtualCPUs: Sendable {
   /// CPUs that were halted because they touched memory that is not there.
   var faults = 0
   var cpus: [CPU]
+  /// Which of them wait for what.
+  var waiters = PageWaiters()
 
   /// One CPU for each program, stopped at its beginning.
   init(_ programs: [GuestProgram], _ configuration: Configuration = Configuration()) {
@@ -97,10 +99,14 @@ struct VirtualCPUs: Sendable {
       guard areRunning, cpus[event.cpu].turn == event.turn else { break }
       run(event.cpu, &memory, at: now, &outputs)
     case .touched(let page):
-      for cpu in cpus.indices where cpus[cpu].awaited == page && isSatisfied(cpu, memory) {
-        release(cpu, &memory)
-        let delay = UInt64(random.next(below: Int(configuration.pollMicroseconds) + 1))
-        schedule(cpu, after: delay, at: now, &outputs)
+      var next = waiters.next(page: page, from: 0)
+      while let cpu = next {
+        if isSatisfied(cpu, memory) {
+          release(cpu, &memory)
+          let delay = UInt64(random.next(below: Int(configuration.pollMicroseconds) + 1))
+          schedule(cpu, after: delay, at: now, &outputs)
+        }
+        next = waiters.next(page: page, from: cpu + 1)
       }
     }
     return outputs
@@ -136,7 +142,7 @@ struct VirtualCPUs: Sendable {
     let page = cpus[cpu].awaited
     guard page >= 0 else { return }
     cpus[cpu].awaited = -1
-    if !cpus.contains(where: { $0.awaited == page }) { memory.watch(page: page, false) }
+    if waiters.remove(cpu, page: page) { memory.watch(page: page, false) }
   }
 
   private func isSatisfied(_ cpu: Int, _ memory: GuestMemory) -> Bool {

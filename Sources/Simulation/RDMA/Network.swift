@@ -2,20 +2,20 @@
 internal import Migration
 
 /// What the cable between a NIC and the switch is like, in both directions. Chances are parts in a million.
-struct NetworkLink: Hashable, Sendable {
+public struct NetworkLink: Hashable, Sendable {
   /// Microseconds from one end to the other.
-  var delayMicroseconds: UInt64 = 2
+  public var delayMicroseconds: UInt64 = 2
   /// Up to so many microseconds more on the way to the switch; order is kept.
-  var jitterMicroseconds: UInt64 = 0
-  var lossPerMillion = 0
-  var duplicationPerMillion = 0
+  public var jitterMicroseconds: UInt64 = 0
+  public var lossPerMillion = 0
+  public var duplicationPerMillion = 0
   /// How often a packet is held up, so that later ones pass it.
-  var reorderingPerMillion = 0
+  public var reorderingPerMillion = 0
   /// Up to so many microseconds, at least 1, is it held up then.
-  var holdUpMicroseconds: UInt64 = 20
+  public var holdUpMicroseconds: UInt64 = 20
 
   /// A link that loses nothing.
-  init() {}
+  public init() {}
 }
 
 /// A switch with a port for each NIC. It learns from what it sees where an address is, and sends what it has not learned

@@ -17,6 +17,9 @@ struct Peer: Sendable {
     var words = 8
     /// Microseconds between an answer and the next request.
     var pauseMicroseconds: UInt64 = 0
+    /// First requests are spread over so many microseconds, from that time after the start on; 0 is all at once.
+    var firstRequestAt: UInt64 = 0
+    var startMicroseconds: UInt64 = 0
     /// Whether to keep every round trip, for a drawing.
     var keepsRoundTrips = false
 
@@ -42,14 +45,14 @@ struct Peer: Sendable {
 
   enum Timer: Hashable, Sendable {
     case nic(RDMATimer)
-    /// A pause of a connection is over.
+    /// A connection's pause is over, or its turn to begin has come.
     case pause(connection: Int)
   }
 
   enum Input: Sendable {
     case packet(RDMAPacket)
     case timer(Timer)
-    /// Every connection sends its first request.
+    /// Every connection sends its first request, at once or in its turn.
     case start
   }
 
@@ -116,7 +119,12 @@ struct Peer: Sendable {
       for index in connections.indices {
         let doorbell = connections[index].postFirstReceives(&memory)
         drive([.doorbell(doorbell)], at: now, into: &outputs)
-        drive(next(index, at: now), at: now, into: &outputs)
+        let turn = script.firstRequestAt + script.startMicroseconds * UInt64(index) / UInt64(connections.count)
+        if turn > 0 {
+          outputs.append(.timer(after: turn, .pause(connection: index)))
+        } else {
+          drive(next(index, at: now), at: now, into: &outputs)
+        }
       }
     }
   }

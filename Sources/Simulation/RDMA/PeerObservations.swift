@@ -34,7 +34,7 @@ struct PeerObservations: Hashable, Sendable {
   /// Where the script wants them.
   private(set) var roundTrips: [RoundTrip] = []
   private var lastAnswer = MonotonicTime(microseconds: 0)
-  private var longestPause: UInt64 = 0
+  private(set) var longestPause: UInt64 = 0
 
   /// The longest time without any answer, up to now, in microseconds.
   func longestSilence(at now: MonotonicTime) -> UInt64 { max(longestPause, now.microseconds(since: lastAnswer)) }

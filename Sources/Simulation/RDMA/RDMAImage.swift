@@ -1,23 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
 
-/// Why a record can't be loaded.
-enum RDMAImageError: Error, Hashable, Sendable {
-  /// The device is not stopped.
-  case notStopped
-  /// A record comes before the one that it follows.
-  case outOfOrder
-  /// Its length is not what it says or should be.
-  case badLength
-  /// It is of no kind, or not of the kind that is there already.
-  case badKind
-  /// A value can't be what it is.
-  case badValue
-  /// It names an object by the number of another, or one that is not there.
-  case badNumber
-  /// Objects are missing at the end.
-  case incomplete
-}
-
 // The image (DA5). A record for the device and one for each object, in the order in which they were made; each can be
 // taken again when it changed, so that most of them can be sent ahead of the stop (DA8).
 //
@@ -41,6 +23,9 @@ extension RDMANIC {
     case region = 3
     case queuePair = 4
   }
+
+  /// The kind of a queue pair's record: the low half of its first word.
+  static let queuePairKind = Kind.queuePair.rawValue
 
   /// How many records the image has now.
   var recordCount: Int { objects.count + 1 }
@@ -75,38 +60,39 @@ extension RDMANIC {
   /// Takes a record in. Records come in their order the first time; one that is there already is replaced.
   ///
   /// After an error the device holds what it held before.
-  mutating func load(_ index: Int, _ words: [UInt64]) throws(RDMAImageError) {
-    guard activity == .stopped else { throw .notStopped }
-    guard index >= 0, index <= objects.count + (index == 0 ? 0 : 1) else { throw .outOfOrder }
-    guard let header = words.first, header >> 32 == UInt64(words.count) else { throw .badLength }
-    guard let kind = Kind(rawValue: UInt32(truncatingIfNeeded: header)) else { throw .badKind }
+  mutating func load(_ index: Int, _ words: [UInt64]) throws(DeviceImageError) {
+    guard activity == .stopped else { throw .notResuming }
+    guard index >= 0 else { throw .noSuchRecord }
+    guard index <= objects.count + 1 else { throw .outOfOrder }
+    guard let header = words.first, header >> 32 == UInt64(words.count) else { throw .wrongLength }
+    guard let kind = Kind(rawValue: UInt32(truncatingIfNeeded: header)) else { throw .wrongKind }
     let content = words.dropFirst()
     let known = index > 0 && index <= objects.count ? objects[index - 1] : nil
     switch kind {
     case .device:
-      guard index == 0 else { throw .badKind }
-      guard content.count == 1 else { throw .badLength }
-      guard content[1] >= 1, content[1] < 1 << 32 else { throw .badValue }
+      guard index == 0 else { throw .wrongKind }
+      guard content.count == 1 else { throw .wrongLength }
+      guard content[1] >= 1, content[1] < 1 << 32 else { throw .wrongValue }
       statedRecords = Int(content[1])
     case .completionQueue where index > 0: try loadCompletionQueue(content, known)
     case .region where index > 0: try loadRegion(content, known)
     case .queuePair where index > 0: try loadQueuePair(content, known)
-    case .completionQueue, .region, .queuePair: throw .badKind
+    case .completionQueue, .region, .queuePair: throw .wrongKind
     }
     resources.changes.note(index)
   }
 
   /// Whether every record that the image says it has was loaded.
-  func checkLoaded() throws(RDMAImageError) {
+  func checkLoaded() throws(DeviceImageError) {
     guard statedRecords == recordCount else { throw .incomplete }
   }
 
   private mutating func loadCompletionQueue(
     _ words: ArraySlice<UInt64>, _ known: RDMAObject?
-  ) throws(RDMAImageError) {
-    guard words.count == 3 else { throw .badLength }
+  ) throws(DeviceImageError) {
+    guard words.count == 3 else { throw .wrongLength }
     let ring = RDMAQueuePairAttributes.Ring(address: words[2], depth: UInt32(words[1] >> 32))
-    guard ring.isValid, words[3] <= UInt32.max else { throw .badValue }
+    guard ring.isValid, words[3] <= UInt32.max else { throw .wrongValue }
     let queue = RDMACompletionQueue(
       number: UInt32(truncatingIfNeeded: words[1]), ring: ring, produced: UInt32(words[3]))
     try check(known, resources.completionQueue(queue.number).map { .completionQueue($0) }) { object in
@@ -115,10 +101,10 @@ extension RDMANIC {
     if known == nil { add(queue) } else { resources.set(queue, record: 0) }
   }
 
-  private mutating func loadRegion(_ words: ArraySlice<UInt64>, _ known: RDMAObject?) throws(RDMAImageError) {
-    guard words.count == 3 else { throw .badLength }
+  private mutating func loadRegion(_ words: ArraySlice<UInt64>, _ known: RDMAObject?) throws(DeviceImageError) {
+    guard words.count == 3 else { throw .wrongLength }
     let access = words[1] >> 32
-    guard access <= UInt64(RDMAMemoryRegion.Access.everything.rawValue) else { throw .badValue }
+    guard access <= UInt64(RDMAMemoryRegion.Access.everything.rawValue) else { throw .wrongValue }
     let region = RDMAMemoryRegion(
       key: UInt32(truncatingIfNeeded: words[1]), address: words[2], bytes: words[3],
       access: RDMAMemoryRegion.Access(rawValue: UInt8(access)))
@@ -128,7 +114,7 @@ extension RDMANIC {
     if known == nil { add(region) } else { resources.set(region) }
   }
 
-  private mutating func loadQueuePair(_ words: ArraySlice<UInt64>, _ known: RDMAObject?) throws(RDMAImageError) {
+  private mutating func loadQueuePair(_ words: ArraySlice<UInt64>, _ known: RDMAObject?) throws(DeviceImageError) {
     var place = queuePairs.count
     if case .queuePair(let index) = known { place = index }
     let record = place < queuePairs.count ? queuePairs[place].record : objects.count + 1
@@ -136,7 +122,7 @@ extension RDMANIC {
     let attributes = queuePair.attributes
     guard resources.completionQueue(attributes.sendCompletions) != nil,
       resources.completionQueue(attributes.receiveCompletions) != nil
-    else { throw .badNumber }
+    else { throw .wrongNumber }
     try check(known, queuePairIndex[attributes.number].map { .queuePair($0) }) { object in
       if case .queuePair = object { true } else { false }
     }
@@ -149,8 +135,8 @@ extension RDMANIC {
   /// A record is that of a new object with a number that is free, or that of the object which is there.
   private func check(
     _ known: RDMAObject?, _ numbered: RDMAObject?, isOfKind: (RDMAObject) -> Bool
-  ) throws(RDMAImageError) {
-    if let known, !isOfKind(known) { throw .badKind }
-    guard known == numbered else { throw .badNumber }
+  ) throws(DeviceImageError) {
+    if let known, !isOfKind(known) { throw .wrongKind }
+    guard known == numbered else { throw .wrongNumber }
   }
 }

@@ -5,6 +5,9 @@ struct RDMALine<Element: Sendable>: Sendable {
   private var elements: [Element] = []
   private var next = 0
 
+  /// What comes out next.
+  var first: Element? { next < elements.count ? elements[next] : nil }
+
   mutating func append(_ element: Element) { elements.append(element) }
 
   mutating func popFirst() -> Element? {

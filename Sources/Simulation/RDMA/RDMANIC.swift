@@ -123,6 +123,9 @@ struct RDMANIC: Sendable {
   var activity: RDMAResources.Activity { resources.activity }
   var configuration: Configuration { resources.configuration }
 
+  /// Whether peers can reach something behind it: it takes part in the network, and has connections.
+  var isServing: Bool { resources.isActive && !queuePairs.isEmpty }
+
   /// Queue pairs with work that is not finished.
   var busyQueuePairs: Int { resources.busyQueuePairs }
 

@@ -17,7 +17,7 @@ struct RDMAQueuePairAttributes: Hashable, Sendable {
     /// Slots: a power of two, so that an index that wraps around finds its slot.
     var depth: UInt32
 
-    static let mostDepth: UInt32 = 1 << 16
+    static let mostDepth: UInt32 = 1 << 18
 
     var isValid: Bool {
       depth > 0 && depth <= Self.mostDepth && depth & (depth - 1) == 0 && Page.wordIndex(address) != nil

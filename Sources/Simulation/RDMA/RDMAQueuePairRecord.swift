@@ -8,27 +8,27 @@ private struct RecordReader {
 
   var isAtEnd: Bool { words.isEmpty }
 
-  mutating func word() throws(RDMAImageError) -> UInt64 {
-    guard let word = words.popFirst() else { throw .badLength }
+  mutating func word() throws(DeviceImageError) -> UInt64 {
+    guard let word = words.popFirst() else { throw .wrongLength }
     return word
   }
 
   /// The two halves of a word, the lower first.
-  mutating func halves() throws(RDMAImageError) -> (UInt32, UInt32) {
+  mutating func halves() throws(DeviceImageError) -> (UInt32, UInt32) {
     let word = try word()
     return (UInt32(truncatingIfNeeded: word), UInt32(word >> 32))
   }
 
-  mutating func sequenceNumber() throws(RDMAImageError) -> PacketSequenceNumber {
+  mutating func sequenceNumber() throws(DeviceImageError) -> PacketSequenceNumber {
     let word = try word()
-    guard word < 1 << 24 else { throw .badValue }
+    guard word < 1 << 24 else { throw .wrongValue }
     return PacketSequenceNumber(UInt32(word))
   }
 
-  mutating func ring() throws(RDMAImageError) -> RDMAQueuePairAttributes.Ring {
+  mutating func ring() throws(DeviceImageError) -> RDMAQueuePairAttributes.Ring {
     let address = try word()
     let depth = try word()
-    guard depth <= RDMAQueuePairAttributes.Ring.mostDepth else { throw .badValue }
+    guard depth <= RDMAQueuePairAttributes.Ring.mostDepth else { throw .wrongValue }
     return RDMAQueuePairAttributes.Ring(address: address, depth: UInt32(depth))
   }
 }
@@ -63,7 +63,7 @@ extension RDMAQueuePair {
     return words
   }
 
-  init(recordWords words: ArraySlice<UInt64>, index: Int, record: Int) throws(RDMAImageError) {
+  init(recordWords words: ArraySlice<UInt64>, index: Int, record: Int) throws(DeviceImageError) {
     var reader = RecordReader(words)
     let attributes = try Self.attributes(&reader)
     self.init(attributes, index: index, record: record)
@@ -77,24 +77,24 @@ extension RDMAQueuePair {
     while !reader.isAtEnd {
       let psn = try reader.sequenceNumber()
       atomicReplies.append(AtomicReply(psn: psn, original: try reader.word()))
-      guard atomicReplies.count <= Self.mostAtomicReplies, psn.distance(from: expected) < 0 else { throw .badValue }
+      guard atomicReplies.count <= Self.mostAtomicReplies, psn.distance(from: expected) < 0 else { throw .wrongValue }
     }
     transient = Transient(next: unacknowledged)
-    guard isConsistent else { throw .badValue }
+    guard isConsistent else { throw .wrongValue }
   }
 
-  private static func attributes(_ reader: inout RecordReader) throws(RDMAImageError) -> RDMAQueuePairAttributes {
+  private static func attributes(_ reader: inout RecordReader) throws(DeviceImageError) -> RDMAQueuePairAttributes {
     let (number, stateNumber) = try reader.halves()
     let (peerAddress, peerNumber) = try reader.halves()
     guard let stateByte = UInt8(exactly: stateNumber),
       let state = RDMAQueuePairAttributes.State(rawValue: stateByte)
-    else { throw .badValue }
+    else { throw .wrongValue }
     let sendQueue = try reader.ring()
     let receiveQueue = try reader.ring()
     let (sendCompletions, receiveCompletions) = try reader.halves()
     let (mtuWords, retries) = try reader.halves()
     guard retries < 1 << 24, let kind = RetransmissionSettings.Kind(rawValue: UInt8(retries >> 16)) else {
-      throw .badValue
+      throw .wrongValue
     }
     var retransmission = RetransmissionSettings()
     retransmission.kind = kind
@@ -105,22 +105,22 @@ extension RDMAQueuePair {
       number: number, state: state, peerAddress: peerAddress, peerNumber: peerNumber, sendQueue: sendQueue,
       receiveQueue: receiveQueue, sendCompletions: sendCompletions, receiveCompletions: receiveCompletions,
       mtuWords: Int(mtuWords), retransmission: retransmission)
-    guard attributes.isValid else { throw .badValue }
+    guard attributes.isValid else { throw .wrongValue }
     return attributes
   }
 
-  private static func inbound(_ reader: inout RecordReader) throws(RDMAImageError) -> Inbound {
+  private static func inbound(_ reader: inout RecordReader) throws(DeviceImageError) -> Inbound {
     let (kind, words) = try reader.halves()
-    guard words <= RDMAWorkRequest.mostWords else { throw .badValue }
+    guard words <= RDMAWorkRequest.mostWords else { throw .wrongValue }
     switch (kind, words) {
     case (0, 0): return .nothing
     case (1, _): return .send(words: Int(words))
     case (2, 1...):
       let address = try reader.word()
       let key = try reader.word()
-      guard key <= UInt32.max, Page.wordIndex(address) != nil else { throw .badValue }
+      guard key <= UInt32.max, Page.wordIndex(address) != nil else { throw .wrongValue }
       return .write(address: address, key: UInt32(key), words: Int(words))
-    default: throw .badValue
+    default: throw .wrongValue
     }
   }
 

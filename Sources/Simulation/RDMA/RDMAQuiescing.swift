@@ -38,7 +38,8 @@ extension RDMANIC {
     resources.abandonReads()
     resources.busyQueuePairs = 0
     for index in queuePairs.indices { restart(index) }
-    announce(0)
+    // A NIC that has no connections has nobody to tell: another host's may have this address.
+    if !queuePairs.isEmpty { announce(0) }
   }
 
   /// Tells switches where this address is now: several times, in case one gets lost.

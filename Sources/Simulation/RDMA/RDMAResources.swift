@@ -115,6 +115,12 @@ struct RDMAResources: Sendable {
   /// Reads that have no reply yet.
   var readsUnderWay: Int { reads.count - freeReads.count }
 
+  /// Whether a reply of that tag is waited for.
+  func awaits(tag: UInt32) -> Bool {
+    let slot = Int(tag & 0xffff)
+    return slot < reads.count && reads[slot].isUnderWay && reads[slot].generation & 0xffff == tag >> 16
+  }
+
   /// Starts a read. - Returns: false where too many are under way; the queue pair then is in the queue for the next.
   mutating func read(_ queuePair: Int, _ role: Role, address: UInt64, words: Int) -> Bool {
     guard let number = freeReads.popLast() else {
@@ -132,8 +138,8 @@ struct RDMAResources: Sendable {
 
   /// A reply has come. - Returns: whose; nil where nobody waits for it.
   mutating func finishRead(tag: UInt32) -> (queuePair: Int, role: Role)? {
+    guard awaits(tag: tag) else { return nil }
     let slot = Int(tag & 0xffff)
-    guard slot < reads.count, reads[slot].isUnderWay, reads[slot].generation & 0xffff == tag >> 16 else { return nil }
     reads[slot].isUnderWay = false
     reads[slot].generation &+= 1
     freeReads.append(UInt32(slot))
@@ -159,14 +165,25 @@ struct RDMAResources: Sendable {
 
   // MARK: The active list
 
-  /// Queue pairs that have something to do and wait for a read, oldest first.
-  private var waiting = RDMALine<(queuePair: Int, role: Role)>()
+  /// Queue pairs that have something to send and wait for a read, and those that have something to answer, oldest first.
+  private var requesters = RDMALine<Int>()
+  private var responders = RDMALine<Int>()
+  private var turn = 0
 
   /// Puts a queue pair into the list.
-  mutating func enlist(_ queuePair: Int, _ role: Role) { waiting.append((queuePair, role)) }
+  mutating func enlist(_ queuePair: Int, _ role: Role) {
+    if role == .requester { requesters.append(queuePair) } else { responders.append(queuePair) }
+  }
 
-  /// Takes the next from the list, where a read is free.
-  mutating func takeWaiting() -> (queuePair: Int, role: Role)? { freeReads.isEmpty ? nil : waiting.popFirst() }
+  /// Takes the next from the list, where a read is free. What peers asked for goes first, because they wait for a sign of it
+  /// and send it again; every fourth turn is for what the guest wants to send, so that nothing waits for ever.
+  mutating func takeWaiting() -> (queuePair: Int, role: Role)? {
+    guard !freeReads.isEmpty else { return nil }
+    turn = (turn + 1) % 4
+    if turn > 0, let responder = responders.popFirst() { return (responder, .responder) }
+    if let requester = requesters.popFirst() { return (requester, .requester) }
+    return responders.popFirst().map { ($0, .responder) }
+  }
 
   // MARK: The atomic unit
 
@@ -193,7 +210,8 @@ struct RDMAResources: Sendable {
 
   /// Forgets who waits for what, and makes all timers void.
   mutating func forgetActivity() {
-    waiting = RDMALine()
+    requesters = RDMALine()
+    responders = RDMALine()
     atomicOwner = nil
     atomicWaiting = RDMALine()
     epoch &+= 1

@@ -7,24 +7,35 @@ extension VirtualMachine {
 
   /// Sets up everything for connections to those peers' queue pairs, by the connection's number.
   mutating func setUpGuest(_ peers: [(address: UInt32, queuePair: UInt32)]) throws(RDMACommandError) {
-    let configuration = layout.configuration
-    for nic in nics.indices {
-      try nics[nic].nic.register(
-        RDMAMemoryRegion(
-          key: MachineLayout.key, address: 0, bytes: Page.address(layout.devicePages), access: .everything))
-    }
+    for nic in nics.indices { try setUp(nic: nic) }
     for processor in 0..<layout.processors {
-      let nic = processor / layout.processorsPerNIC
-      if configuration.workload == .nic {
-        try nics[nic].nic.makeCompletionQueue(
-          Self.completionQueue(ofProcessor: processor),
-          ring: .init(address: layout.completions(processor), depth: UInt32(layout.completionSlots)))
-      } else {
-        putTemplates(processor)
-      }
+      if layout.configuration.workload == .nicGPU { putTemplates(processor) }
       for connection in layout.connections(of: processor) {
-        try setUp(connection, nic: nic, processor: processor, peers[connection])
+        try setUp(connection, nic: processor / layout.processorsPerNIC, processor: processor, peers[connection])
       }
+    }
+    for nic in nics.indices { toldServing[nic] = nics[nic].nic.isServing }
+  }
+
+  /// Makes what a NIC needs before it has connections: its memory region and its completion queues.
+  mutating func setUp(nic: Int) throws(RDMACommandError) {
+    let configuration = layout.configuration
+    try nics[nic].nic.register(
+      RDMAMemoryRegion(
+        key: MachineLayout.key, address: 0, bytes: Page.address(layout.devicePages), access: .everything))
+    if configuration.workload == .nicGPU {
+      for connection in nic * configuration.connections..<(nic + 1) * configuration.connections {
+        try nics[nic].nic.makeCompletionQueue(
+          Self.completionQueue(ofConnection: connection),
+          ring: .init(
+            address: layout.region(connection) + layout.completionQueue, depth: UInt32(MachineLayout.depth)))
+      }
+      return
+    }
+    for processor in nic * layout.processorsPerNIC..<(nic + 1) * layout.processorsPerNIC {
+      try nics[nic].nic.makeCompletionQueue(
+        Self.completionQueue(ofProcessor: processor),
+        ring: .init(address: layout.completions(processor), depth: UInt32(layout.completionSlots)))
     }
   }
 
@@ -34,12 +45,9 @@ extension VirtualMachine {
     let configuration = layout.configuration
     let region = layout.region(connection)
     let depth = UInt32(MachineLayout.depth)
-    var completions = Self.completionQueue(ofProcessor: processor)
-    if configuration.workload == .nicGPU {
-      completions = Self.completionQueue(ofConnection: connection)
-      try nics[nic].nic.makeCompletionQueue(
-        completions, ring: .init(address: region + layout.completionQueue, depth: depth))
-    }
+    let completions =
+      configuration.workload == .nicGPU
+      ? Self.completionQueue(ofConnection: connection) : Self.completionQueue(ofProcessor: processor)
     let attributes = RDMAQueuePairAttributes(
       number: MachineLayout.queuePair(connection), peerAddress: peer.address, peerNumber: peer.queuePair,
       sendQueue: .init(address: region + layout.sendQueue, depth: depth),
@@ -48,8 +56,8 @@ extension VirtualMachine {
     try nics[nic].nic.makeQueuePair(attributes)
     for slot in 0..<depth {
       var receive = RDMAReceive(
-        address: region + layout.receives + UInt64(slot) * layout.messageBytes, key: MachineLayout.key,
-        words: 1 + configuration.words)
+        address: layout.receiveAddress(region + layout.receives + UInt64(slot) * layout.messageBytes),
+        key: MachineLayout.key, words: 1 + configuration.words)
       var work = layout.reply(region + layout.replies + UInt64(slot) * layout.messageBytes)
       if configuration.workload == .nicGPU {
         let local = connection % configuration.connections

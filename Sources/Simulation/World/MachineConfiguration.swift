@@ -26,6 +26,8 @@ struct MachineConfiguration: Hashable, Sendable {
   var connections = 4
   /// Processors that share a NIC's connections; a GPU has one that feeds it.
   var processorsPerNIC = 1
+  /// How fast each is.
+  var processorSpeed = VirtualCPUs.Configuration()
   /// Requests of each connection, and words of each.
   var requests = 20
   var words = 8
@@ -33,6 +35,11 @@ struct MachineConfiguration: Hashable, Sendable {
   var retransmission = RetransmissionSettings()
   var quiescing = RDMANIC.Quiescing.betweenPackets
   var arcMicroseconds: UInt64 = 20
+  /// The same for GPUs; nil is as long.
+  var gpuArcMicroseconds: UInt64?
+  /// Whether the guest maps the buffers of messages just before they are to come, and unmaps them after, so that its
+  /// IOMMU's mappings change all the time. With ``Workload/nic``.
+  var remapsBuffers = false
   /// How long a GPU's kernel works on a word.
   var kernelMicrosecondsPerWord: UInt64 = 1
   var controlPath = ControlPath.ownFunction
@@ -61,6 +68,8 @@ struct MachineConfiguration: Hashable, Sendable {
   func nicConfiguration(_ nic: Int) -> RDMANIC.Configuration {
     var configuration = RDMANIC.Configuration(networkAddress: Self.networkAddress(nic))
     configuration.quiescing = quiescing
+    // The first receives of many connections are posted after a while: peers must not come back over and over until then.
+    configuration.receiverNotReadyMicroseconds = max(100, UInt32(connections))
     return configuration
   }
 

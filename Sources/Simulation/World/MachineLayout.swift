@@ -70,9 +70,10 @@ struct MachineLayout: Hashable, Sendable {
 
   /// The connections of a processor.
   func connections(of processor: Int) -> [Int] {
-    let nic = processor / processorsPerNIC
-    return (0..<configuration.connections).filter { $0 % processorsPerNIC == processor % processorsPerNIC }
-      .map { nic * configuration.connections + $0 }
+    let first = processor / processorsPerNIC * configuration.connections
+    return Array(
+      stride(
+        from: first + processor % processorsPerNIC, to: first + configuration.connections, by: processorsPerNIC))
   }
 
   var guestPages: Int { connections * regionPages + processors * processorPages }
@@ -91,14 +92,24 @@ struct MachineLayout: Hashable, Sendable {
   var gpuConfiguration: GPU.Configuration {
     GPU.Configuration(
       memoryPages: gpuPages, ringEntries: kernels,
-      microsecondsPerWord: configuration.kernelMicrosecondsPerWord, arcMicroseconds: configuration.arcMicroseconds)
+      microsecondsPerWord: configuration.kernelMicrosecondsPerWord,
+      arcMicroseconds: configuration.gpuArcMicroseconds ?? configuration.arcMicroseconds)
   }
 
   // MARK: What devices see
 
   func nicBAR(_ nic: Int) -> Int { guestPages + nic }
   func gpuBAR(_ gpu: Int) -> Int { guestPages + configuration.nics + gpu * (gpuPages + 1) }
-  var devicePages: Int { gpuBAR(configuration.gpus) }
+  var devicePages: Int { firstWindow + (configuration.remapsBuffers ? connections * regionPages : 0) }
+
+  /// Behind the BARs each page of a connection's region has a window of its own, through which devices see it while it is
+  /// mapped there.
+  var firstWindow: Int { gpuBAR(configuration.gpus) }
+
+  /// Where a device is told that a connection's messages are to go, which are at that address in guest memory.
+  func receiveAddress(_ address: UInt64) -> UInt64 {
+    configuration.remapsBuffers ? Page.address(firstWindow) + address : address
+  }
 
   /// Where devices see what is at an address behind a GPU's BAR.
   func seen(_ address: UInt64, of gpu: Int) -> UInt64 { Page.address(gpuBAR(gpu)) + address }

@@ -22,7 +22,9 @@ struct NICFunction: Sendable {
     case setState(MigrationState, number: UInt64)
     /// What it asked to get back.
     case event(Event)
-    /// The guest's reset: nothing is left, and it is in RUNNING.
+    /// It fails: it is in ERROR at once, and only a reset brings it back.
+    case fail
+    /// A reset: nothing is left, and it is in RUNNING.
     case reset
   }
 
@@ -63,6 +65,8 @@ struct NICFunction: Sendable {
   /// The state that it is in; in the middle of an arc, the one that it leaves.
   private(set) var state = MigrationState.running
   private var arc: Arc?
+  /// Reads that nobody waits for any more, and whose replies are still to come.
+  private var lateReplies = 0
   private var results: [RDMANIC.Output] = []
 
   init(_ nic: RDMANIC, arcMicroseconds: UInt64 = 20) {
@@ -80,14 +84,30 @@ struct NICFunction: Sendable {
       guard arc?.number == number else { return }
       arc?.awaitsTime = false
       finishArc(at: now, &outputs)
+    case .fail:
+      arc = nil
+      state = .error
+      abandonReads()
+      drive(.suspendPassive, at: now, &outputs)
     case .reset:
       arc = nil
       state = .running
+      abandonReads()
       nic.reset()
     }
   }
 
+  /// What is still read is answered later, perhaps when the device is stopped; that is nobody's fault.
+  private mutating func abandonReads() { lateReplies += nic.resources.readsUnderWay }
+
   private mutating func take(_ packet: FabricPacket, at now: MonotonicTime, _ outputs: inout [Output]) {
+    if case .readReply(let tag, _) = packet.body, lateReplies > 0,
+      !nic.resources.awaits(tag: UInt32(truncatingIfNeeded: tag))
+    {
+      lateReplies -= 1
+      return
+    }
+    guard state != .error else { return }
     guard nic.activity != .stopped else {
       outputs.append(.arrivedWhileStopped(packet))
       return
@@ -133,6 +153,7 @@ struct NICFunction: Sendable {
   private mutating func begin(
     _ target: MigrationState, _ number: UInt64, at now: MonotonicTime, _ outputs: inout [Output]
   ) {
+    guard state != .error else { return }
     let suspends = state.mayStartPeerTransfers && !target.mayStartPeerTransfers
     arc = Arc(target: target, number: number, awaitsQuiet: suspends)
     if suspends {
@@ -152,7 +173,10 @@ struct NICFunction: Sendable {
     let before = state
     state = arc.target
     if !before.mayWriteMemory, state.mayWriteMemory { drive(.resumePassive, at: now, &outputs) }
-    if !before.mayStartPeerTransfers, state.mayStartPeerTransfers { drive(.resumeActive, at: now, &outputs) }
+    if !before.mayStartPeerTransfers, state.mayStartPeerTransfers {
+      abandonReads()
+      drive(.resumeActive, at: now, &outputs)
+    }
     outputs.append(.commandReply(number: arc.number))
   }
 }

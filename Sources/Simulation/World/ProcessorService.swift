@@ -14,6 +14,7 @@ struct ProcessorService {
   private enum Register {
     static let page = 0, queuePair = 1, work = 2, region = 3, message = 4, header = 5, word = 6
     static let progress = 7, reply = 8, doorbell = 9, slot = 10
+    static let buffer = 11
   }
 
   /// With this ``GuestProgram/Instruction/mix(_:_:)`` makes the answer: it mixes in a multiple of its value.
@@ -32,6 +33,10 @@ struct ProcessorService {
     var code: [GuestProgram.Instruction] = []
     // What is posted at first was put into the queues before the machine started.
     for connection in layout.connections(of: processor) {
+      if layout.configuration.remapsBuffers {
+        let pages = Page.number(layout.region(connection) + layout.receives)
+        code.append(.map(domain: VirtualMachine.domain, pages: window(pages, MachineLayout.depth), to: pages))
+      }
       let doorbell = RDMADoorbell(
         queue: .receive, queuePair: MachineLayout.queuePair(connection), producerIndex: UInt32(MachineLayout.depth))
       code.append(.write(node: nic, GuestProgram.Address(doorbell.queue.rawValue), [.constant(doorbell.word)]))
@@ -83,6 +88,12 @@ struct ProcessorService {
       answer(word, from: field(layout.data + Page.address(ofWord: word)), &code)
     }
     code[jump] = .jump(to: code.count)
+    if layout.configuration.remapsBuffers {
+      code += [
+        .set(R.buffer, .register(R.message)), .shiftRight(R.buffer, 12),
+        .unmap(domain: VirtualMachine.domain, pages: window(0, 1), index: .init(register: R.buffer)),
+      ]
+    }
     code += send
     code.replaceSubrange(
       error..<error + 6,
@@ -117,8 +128,23 @@ struct ProcessorService {
       .add(R.doorbell, .register(R.progress)),
       .write(node: nic, GuestProgram.Address(RDMADoorbell.Queue.send.rawValue), [.register(R.doorbell)]),
       .add(R.doorbell, .constant(UInt64(MachineLayout.depth))),
-      .write(node: nic, GuestProgram.Address(RDMADoorbell.Queue.receive.rawValue), [.register(R.doorbell)]),
+    ] + mapBuffer + [
+      .write(node: nic, GuestProgram.Address(RDMADoorbell.Queue.receive.rawValue), [.register(R.doorbell)])
     ]
+  }
+
+  /// The buffer of the message that was taken is that of the receive to be posted.
+  private var mapBuffer: [GuestProgram.Instruction] {
+    guard layout.configuration.remapsBuffers else { return [] }
+    return [
+      .map(domain: VirtualMachine.domain, pages: window(0, 1), to: 0, index: .init(register: Register.buffer))
+    ]
+  }
+
+  /// Where a device sees so many messages, from that page of guest memory on.
+  private func window(_ page: Int, _ messages: Int) -> Range<Int> {
+    let first = layout.firstWindow + page
+    return first..<first + messages * layout.messagePages
   }
 
   private func field(_ offset: UInt64) -> GuestProgram.Address { .init(offset, index: Register.region, stride: 1) }

@@ -16,6 +16,12 @@ struct VirtualMachine: Sendable {
     /// A device's driver sends the command to go to that state; ``Output/reached(device:_:)`` says when it knows that it
     /// is done. A device has one command at a time.
     case setState(device: Int, MigrationState)
+    /// A device is reset: it runs and has nothing in it. A command under way is never answered.
+    case reset(device: Int)
+    /// The guest resets a device, and its driver sets it up anew as far as it can without peers.
+    case resetByGuest(device: Int)
+    /// A device fails: it is in ERROR.
+    case fail(device: Int)
     /// A device's configuration space is read: what went to it before from the root has arrived when the answer is there,
     /// and so has what it wrote to memory before it answered.
     case flush(device: Int)
@@ -39,12 +45,18 @@ struct VirtualMachine: Sendable {
     case reached(device: Int, MigrationState)
     /// The answer to a flush has arrived.
     case flushed(device: Int)
-    /// Something arrived at a device that was stopped.
+    /// Something was done to or by a device that was stopped.
     case violation(MachineViolation)
+    /// A device is in that state from now on.
+    case entered(device: Int, MigrationState)
+    /// Whether peers can reach what is behind a NIC, from now on.
+    case serves(nic: Int, Bool)
     /// A processor has come to its end.
     case halted(processor: Int)
   }
 
+  /// The number of its host.
+  let host: Int
   let layout: MachineLayout
   let nodes: [Int]
   /// The device at each node, or -1.
@@ -59,6 +71,13 @@ struct VirtualMachine: Sendable {
   var unmappedDirty: PageSet
   /// What every driver's command was, by its number.
   var commands: [(device: Int, state: MigrationState)] = []
+  /// Commands of a device before that number are void, because it was reset or failed since.
+  var firstCommands: [Int]
+  /// Devices that have answered that they are stopped, and were sent no command out of it since.
+  var areStopped: [Bool]
+  /// The last state of each device, and whether each NIC served, that were told.
+  var toldStates: [MigrationState]
+  var toldServing: [Bool]
   /// What was delivered so far, in order.
   var digest = RunDigest()
   /// Packets that were delivered.
@@ -69,7 +88,8 @@ struct VirtualMachine: Sendable {
   static let domain = 0
 
   /// A machine whose devices run and have nothing in them, with empty memory and processors that stand still.
-  init(_ configuration: MachineConfiguration) {
+  init(_ configuration: MachineConfiguration, host: Int = 0) {
+    self.host = host
     layout = MachineLayout(configuration)
     let (shape, nodes) = configuration.shape()
     self.nodes = nodes
@@ -82,7 +102,11 @@ struct VirtualMachine: Sendable {
       NICFunction(RDMANIC(configuration.nicConfiguration($0)), arcMicroseconds: configuration.arcMicroseconds)
     }
     gpus = (0..<configuration.gpus).map { [layout] _ in GPU(layout.gpuConfiguration) }
-    processors = VirtualCPUs(Self.programs(layout, nodes))
+    firstCommands = Array(repeating: 0, count: configuration.devices)
+    areStopped = Array(repeating: false, count: configuration.devices)
+    toldStates = Array(repeating: .running, count: configuration.devices)
+    toldServing = Array(repeating: false, count: configuration.nics)
+    processors = VirtualCPUs(Self.programs(layout, nodes), configuration.processorSpeed)
     for node in nodes { iommu.attach(node: node, to: Self.domain) }
     iommu.map(0..<layout.guestPages, to: .memory(page: 0), in: Self.domain)
     for nic in nics.indices {
@@ -107,11 +131,6 @@ struct VirtualMachine: Sendable {
     }
   }
 
-  /// The state that a device is in.
-  func state(of device: Int) -> MigrationState {
-    device < nics.count ? nics[device].state : gpus[device - nics.count].state
-  }
-
   /// Whether nothing is under way on its fabric.
   var isFabricEmpty: Bool { fabric.packetsUnderWay == 0 }
 
@@ -128,8 +147,16 @@ struct VirtualMachine: Sendable {
     case .network(let packet, let nic): drive(nic: nic, .network(packet), at: now, &random, &outputs)
     case .startProcessors: drive(processors: .start, at: now, &random, &outputs)
     case .stopProcessors: drive(processors: .stop, at: now, &random, &outputs)
+    case .reset(let device): reset(device, at: now, &random, &outputs)
+    case .resetByGuest(let device):
+      reset(device, at: now, &random, &outputs)
+      if device < nics.count { setUpAfterReset(nic: device) }
+    case .fail(let device):
+      forgetCommands(of: device)
+      drive(device: device, nic: .fail, gpu: .fail, at: now, &random, &outputs)
     case .setState(let device, let state):
       commands.append((device, state))
+      if state.mayWriteMemory { areStopped[device] = false }
       let number = UInt64(commands.count - 1)
       let control = fabric.shape.nodes[nodes[device]].control
       send(FabricPacket(from: 0, to: control, .command(number: number)), at: now, &random, &outputs)
@@ -137,11 +164,4 @@ struct VirtualMachine: Sendable {
       send(FabricPacket(from: 0, to: nodes[device], .configRead(tag: UInt64(device))), at: now, &random, &outputs)
     }
   }
-}
-
-/// Something arrived at a device that had been brought to a stop.
-struct MachineViolation: Hashable, Sendable {
-  let time: MonotonicTime
-  let device: Int
-  let packet: FabricPacket
 }

@@ -28,23 +28,27 @@ extension VirtualMachine {
     switch packet.body {
     case .command(let number):
       let (device, state) = commands[Int(number)]
-      if device < nics.count {
-        drive(nic: device, .setState(state, number: number), at: now, &random, &outputs)
-      } else {
-        drive(gpu: device - nics.count, .setState(state, number: number), at: now, &random, &outputs)
-      }
+      guard Int(number) >= firstCommands[device] else { return }
+      drive(
+        device: device, nic: .setState(state, number: number), gpu: .setState(state, number: number), at: now, &random,
+        &outputs)
     case .commandReply(let number):
       let (device, state) = commands[Int(number)]
+      guard Int(number) >= firstCommands[device] else { return }
+      areStopped[device] = !state.mayWriteMemory
       outputs.append(.reached(device: device, state))
     case .configReply(let tag): outputs.append(.flushed(device: Int(tag)))
     default:
       let device = deviceOfNode[packet.to]
       if packet.to == 0 {
         deliverToRoot(packet, at: now, &random, &outputs)
-      } else if device >= nics.count {
-        drive(gpu: device - nics.count, .packet(packet), at: now, &random, &outputs)
       } else if device >= 0 {
-        drive(nic: device, .packet(packet), at: now, &random, &outputs)
+        if case .read(_, _, let tag) = packet.body, state(of: device) == .error {
+          // Nobody answers: what stands for the end of the reader's patience is a reply with nothing in it.
+          send(
+            FabricPacket(from: packet.to, to: packet.from, .readReply(tag: tag, words: [])), at: now, &random, &outputs)
+        }
+        drive(device: device, nic: .packet(packet), gpu: .packet(packet), at: now, &random, &outputs)
       }
     }
   }
@@ -54,6 +58,7 @@ extension VirtualMachine {
   ) {
     switch packet.body {
     case .write(let address, let words):
+      checkWrite(packet, at: now, &outputs)
       iommu.write(address, words, from: packet.requester, to: &memory)
       tellProcessors(at: now, &random, &outputs)
     case .read(let address, let count, let tag):
@@ -107,10 +112,11 @@ extension VirtualMachine {
       case .commandReply(let number): send(reply(to: number, from: node), at: now, &random, &outputs)
       case .later(let event, let time): outputs.append(.later(.nic(nic, event), at: time))
       case .arrivedWhileStopped(let packet):
-        outputs.append(.violation(MachineViolation(time: now, device: nic, packet: packet)))
+        if !isOfFailed(packet) { outputs.append(violation(at: now, nic, .arrivedAtStopped, packet)) }
       }
     }
     swap(&results, &nicOutputs)
+    tellState(of: nic, &outputs)
   }
 
   mutating func drive(
@@ -125,9 +131,10 @@ extension VirtualMachine {
       case .commandReply(let number): send(reply(to: number, from: node), at: now, &random, &outputs)
       case .later(let event, let time): outputs.append(.later(.gpu(gpu, event), at: time))
       case .arrivedWhileStopped(let packet):
-        outputs.append(.violation(MachineViolation(time: now, device: nics.count + gpu, packet: packet)))
+        if !isOfFailed(packet) { outputs.append(violation(at: now, nics.count + gpu, .arrivedAtStopped, packet)) }
       }
     }
+    tellState(of: nics.count + gpu, &outputs)
   }
 
   // MARK: Processors
@@ -151,6 +158,9 @@ extension VirtualMachine {
     }
   }
 
+  /// Whether the guest's page table has those pages.
+  private func isMappable(_ pages: Range<Int>) -> Bool { pages.upperBound <= layout.devicePages }
+
   private mutating func take(
     _ results: [VirtualCPUs.Output], at now: MonotonicTime, _ random: inout SeededGenerator,
     _ outputs: inout [Output]
@@ -161,18 +171,16 @@ extension VirtualMachine {
       case .write(let node, let address, let words):
         send(FabricPacket(from: 0, to: node, .write(address: address, words: words)), at: now, &random, &outputs)
       case .map(let domain, let pages, let target):
+        guard isMappable(pages), 0...layout.guestPages ~= target + pages.count else { continue }
         iommu.readDirty(pages, in: domain, clearing: true, into: &unmappedDirty)
         iommu.map(pages, to: .memory(page: target), in: domain)
       case .unmap(let domain, let pages):
+        guard isMappable(pages) else { continue }
         iommu.readDirty(pages, in: domain, clearing: false, into: &unmappedDirty)
         iommu.unmap(pages, in: domain)
       case .reset(let node):
         let device = deviceOfNode[node]
-        if device >= nics.count {
-          drive(gpu: device - nics.count, .reset, at: now, &random, &outputs)
-        } else if device >= 0 {
-          drive(nic: device, .reset, at: now, &random, &outputs)
-        }
+        if device >= 0 { reset(device, at: now, &random, &outputs) }
       case .halted(let cpu): outputs.append(.halted(processor: cpu))
       }
     }
