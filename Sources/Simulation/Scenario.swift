@@ -66,6 +66,15 @@ public struct Scenario: Sendable {
     }
   }
 
+  /// The world that the devices are a part of: device n is the world's function n. Nil where they are nothing but devices
+  /// with opaque content.
+  public var world: WorldDescription?
+  /// Decides what is left to chance in the world.
+  public var seed: UInt64 = 1
+  /// What the peers ask for follows from this, so that runs of other seeds can be held against one another.
+  public var scriptSeed: UInt64 = 1
+  /// Whether every round trip of the peers is kept, for a drawing.
+  public var keepsRoundTrips = false
   /// The devices of the source.
   public var source: [SimulatedDevice.Configuration]
   /// The devices of the destination, in the same order.
@@ -104,36 +113,5 @@ public struct Scenario: Sendable {
       return twin
     }
     save.keepStopped = true
-  }
-
-  /// The built-in one: a network card that behaves as mlx5 does, and a graphics card.
-  /// - Parameters:
-  ///   - nicBytes: bytes of the network card's state.
-  ///   - gpuBytes: bytes of the graphics card's state.
-  ///   - seed: another seed gives other contents and other changes.
-  public static func nicAndGPU(nicBytes: Int = 64 << 20, gpuBytes: Int = 1 << 30, seed: UInt64 = 1) -> Scenario {
-    var nic = SimulatedDevice.Configuration(name: "0000:17:00.2")
-    nic.driver = "simulated-nic"
-    nic.stateBytes = nicBytes
-    nic.pageBytes = 16 << 10
-    nic.seed = seed
-    nic.changedBytesPerMicrosecond = 40
-    nic.hotBytes = max(1, nicBytes / 4)
-    nic.offersOnInfoOnly = true
-    nic.offersInPreCopyP2P = false
-    nic.stopCopyArcMicroseconds = 12_000
-    nic.readBytesPerMicrosecond = 2000
-    nic.writeBytesPerMicrosecond = 1500
-    var gpu = SimulatedDevice.Configuration(name: "0000:3b:00.0")
-    gpu.driver = "simulated-gpu"
-    gpu.stateBytes = gpuBytes
-    gpu.pageBytes = 64 << 10
-    gpu.seed = seed &+ 1
-    gpu.changedBytesPerMicrosecond = 300
-    gpu.hotBytes = max(1, gpuBytes / 32)
-    gpu.stopCopyArcMicroseconds = 4000
-    gpu.readBytesPerMicrosecond = 8000
-    gpu.writeBytesPerMicrosecond = 6000
-    return Scenario(moving: [nic, gpu])
   }
 }

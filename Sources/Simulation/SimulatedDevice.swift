@@ -25,7 +25,11 @@ public struct SimulatedDevice: Sendable {
   /// The digest of its content when it left RESUMING, on the destination.
   public private(set) var loadedDigest: UInt64?
 
-  private var content: SimulatedState
+  /// The function of a world whose driver this is does not take the image that was written.
+  var functionRefusesImage = false
+
+  /// What is in it; of a function of a world, what its driver knows of that.
+  private(set) var content: DeviceContent
   private var source: ImageSource?
   private var sink: ImageSink?
   private var sessions = 0
@@ -33,15 +37,21 @@ public struct SimulatedDevice: Sendable {
   private var uses: [(operation: ScriptedFailure.Operation, count: Int)] = []
 
   /// A device in its initial state.
-  public init(_ configuration: Configuration) {
+  public init(_ configuration: Configuration) { self.init(configuration, isFunction: false) }
+
+  /// - Parameter isFunction: whether it is the driver's view of a function of a world.
+  init(_ configuration: Configuration, isFunction: Bool) {
     self.configuration = configuration
     graph = StateGraph(features: configuration.features)
     state = configuration.initialState
-    content = SimulatedState(configuration)
+    content = DeviceContent(configuration, isFunction: isFunction)
   }
 
   /// A digest of what is in it now. Two devices of one size hold the same where it is the same.
   public var contentDigest: UInt64 { content.digest }
+
+  /// Bytes of its state, as far as its driver knows.
+  public var stateBytes: Int { content.imageBytes }
 
   /// Whether a guest uses it. A device that was reset by its host is empty, and in nobody's use.
   public var isInUse: Bool { content.isInUse }
@@ -99,8 +109,7 @@ public struct SimulatedDevice: Sendable {
       return .success(.state(state))
     case .stopCopySize:
       if let error = failure(.stopCopySize, script) { return .failure(error) }
-      let bytes = content.pages.count * (content.pageBytes + ImageRecord.headerSize) + 2 * ImageRecord.headerSize
-      return .success(.stopCopySize(configuration.tellsStopCopySize ? UInt64(bytes) : nil))
+      return .success(.stopCopySize(configuration.tellsStopCopySize ? UInt64(content.imageBytes) : nil))
     case .preCopyInfo: return preCopyInfo(session: handle, script: script)
     case .flush:
       if let error = failure(.flush, script) { return .failure(error) }
@@ -163,8 +172,11 @@ public struct SimulatedDevice: Sendable {
 
   /// Why what was written can't be used; nil where the device takes it.
   private var imageProblem: ErrorNumber? {
+    if functionRefusesImage { return .invalidArgument }
     guard configuration.verifiesImage, let sink else { return nil }
-    return sink.isWhole && sink.statedDigest == content.digest ? nil : .invalidArgument
+    let isRight =
+      sink.isWhole && sink.stated.map { ($0.parts, $0.digest) == (UInt64(content.count), content.digest) } == true
+    return isRight ? nil : .invalidArgument
   }
 
   private mutating func move(to next: MigrationState) {
@@ -178,7 +190,7 @@ public struct SimulatedDevice: Sendable {
       loadedDigest = content.digest
     }
     if before.isSaving, next.isSaving {
-      if next == .stopCopy { source?.finish() }
+      if next == .stopCopy { source?.finish(content) }
     } else {
       closeSession()
       if next.hasDataDescriptor { openSession(in: next) }
@@ -187,15 +199,16 @@ public struct SimulatedDevice: Sendable {
   }
 
   private mutating func openSession(in state: MigrationState) {
+    functionRefusesImage = false
     sessions += 1
     session = sessions
     if state == .resuming {
       sink = ImageSink()
       return
     }
-    let initial = configuration.initialBytes.map { ($0 + content.pageBytes - 1) / content.pageBytes }
-    source = ImageSource(state: content, initialPages: initial ?? content.pages.count)
-    if state == .stopCopy { source?.finish() }
+    let initial = configuration.initialBytes.map { ($0 + configuration.pageBytes - 1) / configuration.pageBytes }
+    source = ImageSource(content, initialParts: initial ?? content.count)
+    if state == .stopCopy { source?.finish(content) }
   }
 
   private mutating func closeSession() {
@@ -211,7 +224,18 @@ public struct SimulatedDevice: Sendable {
     guard state.mayWriteMemory else { return }
     let changed = content.run(microseconds: elapsed)
     let areOffered = !configuration.offersOnInfoOnly && offersChanges
-    source?.note(changed: changed, offered: areOffered)
+    source?.note(changed: changed, offered: areOffered, content)
+  }
+
+  /// The driver has asked the function what is in it.
+  /// - Parameters:
+  ///   - records: what changed since it last asked.
+  ///   - count: how many records there are now.
+  mutating func update(_ records: [(index: Int, words: [UInt64])], count: Int) {
+    content.truncate(to: count)
+    for record in records { content.set(record: record.index, record.words) }
+    let areOffered = !configuration.offersOnInfoOnly && offersChanges
+    source?.note(changed: records.map(\.index), offered: areOffered, content)
   }
 
   private var offersChanges: Bool { state == .preCopy || configuration.offersInPreCopyP2P }
@@ -226,7 +250,7 @@ public struct SimulatedDevice: Sendable {
     guard state == .preCopy || state == .preCopyP2P else {
       return .failure(DeviceError(.preCopyInfo, .errno(.invalidArgument)))
     }
-    if offersChanges { source?.offerKept() }
+    if offersChanges { source?.offerKept(content) }
     let initial = source?.initialBytes ?? 0
     let dirty = (source?.availableBytes ?? 0) - initial
     return .success(.preCopyInfo(PreCopyInfo(initialBytes: UInt64(initial), dirtyBytes: UInt64(dirty))))
@@ -241,7 +265,7 @@ public struct SimulatedDevice: Sendable {
     guard handle != nil, handle == session, state.isSaving else {
       return .failure(DeviceError(.readData, .errno(.noDevice)))
     }
-    let bytes = source?.read(most: min(most, configuration.mostBytesPerRead), state: content)
+    let bytes = source?.read(most: min(most, configuration.mostBytesPerRead), content)
     return .success(bytes ?? [])
   }
 

@@ -61,9 +61,9 @@ struct SimulatedHost: Sendable {
   /// Who may touch each buffer: nil is the session.
   var bufferUsers: [String?]
 
-  init(_ side: SimulatedSide, devices: [SimulatedDevice.Configuration], buffers: Int) {
+  init(_ side: SimulatedSide, devices: [SimulatedDevice.Configuration], areFunctions: Bool, buffers: Int) {
     self.side = side
-    self.devices = devices.map(SimulatedDevice.init)
+    self.devices = devices.map { SimulatedDevice($0, isFunction: areFunctions) }
     control = devices.map { _ in Lane() }
     data = devices.map { _ in Lane() }
     handles = devices.map { _ in nil }

@@ -7,12 +7,14 @@ enum ImageRecord {
   static let headerSize = 24
 
   enum Kind: UInt32 {
-    /// The numbers are the count of pages and the bytes of each.
+    /// The numbers are the count of pages, or 0, and the bytes of each.
     case start = 0x5346_4656
     /// The numbers are the page's index and content; the page's bytes follow.
     case page = 2
-    /// The numbers are the count of pages and the digest of all.
+    /// The numbers are the count of parts and the digest of all.
     case trailer = 3
+    /// The numbers are the record's index and its count of words; the words follow, and zeros up to the record's bytes.
+    case record = 4
   }
 
   static func header(_ kind: Kind, following: Int, _ first: UInt64, _ second: UInt64) -> [UInt8] {
@@ -27,154 +29,177 @@ enum ImageRecord {
 
 /// The image as the source gives it.
 struct ImageSource: Hashable, Sendable {
-  private let pageBytes: Int
-  /// Pages to send, oldest first, from `next` on.
+  /// Parts to send, oldest first, from `next` on.
   private var queue: [Int] = []
   private var next = 0
-  private var isQueued: [Bool]
-  /// Changed pages that the device will offer once it is asked for its info.
+  /// What each part that is queued takes; 0 for the others. A record may get longer while it waits.
+  private var queuedSize: [Int]
+  /// Changed parts that the device will offer once it is asked for its info.
   private var kept: [Int] = []
   private var isKept: [Bool]
-  /// So many of the queued pages are initial data.
-  private var initialPages: Int
+  /// Whether a part is queued as initial data.
+  private var isInitial: [Bool]
+  /// Bytes of the queued parts, and of those among them that are initial data.
+  private var queuedBytes = 0
+  private var initialQueuedBytes = 0
   private var startIsOut = false
   private var trailer: TrailerState = .notDue
-  /// What is left of the record being read: bytes of its header, then as many bytes of content.
+  /// What is left of the record being read: bytes that say something, then so many zeros.
   private var header: [UInt8] = []
   private var headerPosition = 0
-  private var contentLeft = 0
+  private var zerosLeft = 0
   private var recordIsInitial = false
 
   private enum TrailerState: Hashable { case notDue, due, out }
 
-  /// - Parameter initialPages: so many pages are offered as initial data, the rest as changed since.
-  init(state: SimulatedState, initialPages: Int) {
-    pageBytes = state.pageBytes
-    queue = Array(state.pages.indices)
-    isQueued = Array(repeating: true, count: queue.count)
+  /// - Parameter initialParts: so many parts are offered as initial data, the rest as changed since.
+  init(_ content: DeviceContent, initialParts: Int) {
+    queue = Array(0..<content.count)
+    queuedSize = queue.map(content.partBytes)
     isKept = Array(repeating: false, count: queue.count)
-    self.initialPages = min(initialPages, queue.count)
+    isInitial = queue.map { $0 < initialParts }
+    queuedBytes = queuedSize.reduce(0, +)
+    initialQueuedBytes = queuedSize.prefix(initialParts).reduce(0, +)
   }
 
-  /// Takes note of changed pages. - Parameter offered: whether they can be read at once.
-  mutating func note(changed pages: [Int], offered: Bool) {
-    for page in pages {
-      if offered {
-        enqueue(page)
-      } else if !isQueued[page], !isKept[page] {
-        isKept[page] = true
-        kept.append(page)
+  /// Takes note of parts that changed or are new. - Parameter offered: whether they can be read at once.
+  mutating func note(changed parts: [Int], offered: Bool, _ content: DeviceContent) {
+    while queuedSize.count < content.count {
+      queuedSize.append(0)
+      isKept.append(false)
+      isInitial.append(false)
+    }
+    for part in parts {
+      if queuedSize[part] > 0 {
+        resize(part, content)
+      } else if offered {
+        enqueue(part, content)
+      } else if !isKept[part] {
+        isKept[part] = true
+        kept.append(part)
       }
     }
   }
 
-  /// Changed pages that were kept back can be read from now on.
-  mutating func offerKept() {
-    for page in kept {
-      isKept[page] = false
-      enqueue(page)
+  private mutating func resize(_ part: Int, _ content: DeviceContent) {
+    let more = content.partBytes(part) - queuedSize[part]
+    queuedSize[part] += more
+    queuedBytes += more
+    if isInitial[part] { initialQueuedBytes += more }
+  }
+
+  /// Changed parts that were kept back can be read from now on.
+  mutating func offerKept(_ content: DeviceContent) {
+    for part in kept {
+      isKept[part] = false
+      enqueue(part, content)
     }
     kept = []
   }
 
   /// Nothing changes any more: what is left, and the end.
-  mutating func finish() {
-    offerKept()
+  mutating func finish(_ content: DeviceContent) {
+    offerKept(content)
     if trailer == .notDue { trailer = .due }
   }
 
-  private mutating func enqueue(_ page: Int) {
-    guard !isQueued[page] else { return }
-    isQueued[page] = true
-    queue.append(page)
+  private mutating func enqueue(_ part: Int, _ content: DeviceContent) {
+    guard queuedSize[part] == 0 else { return }
+    queue.append(part)
+    queuedSize[part] = content.partBytes(part)
+    queuedBytes += queuedSize[part]
   }
 
-  private var recordSize: Int { ImageRecord.headerSize + pageBytes }
-  private var partial: Int { header.count - headerPosition + contentLeft }
+  private var partial: Int { header.count - headerPosition + zerosLeft }
 
   var initialBytes: Int {
-    (startIsOut ? 0 : ImageRecord.headerSize) + initialPages * recordSize + (recordIsInitial ? partial : 0)
+    (startIsOut ? 0 : ImageRecord.headerSize) + initialQueuedBytes + (recordIsInitial ? partial : 0)
   }
 
   /// Bytes that can be read now.
   var availableBytes: Int {
     let ends = (startIsOut ? 0 : ImageRecord.headerSize) + (trailer == .due ? ImageRecord.headerSize : 0)
-    return partial + ends + (queue.count - next) * recordSize
+    return partial + ends + queuedBytes
   }
 
   /// - Returns: at most that many bytes; fewer only where there are no more.
-  mutating func read(most: Int, state: SimulatedState) -> [UInt8] {
+  mutating func read(most: Int, _ content: DeviceContent) -> [UInt8] {
     let count = min(most, availableBytes)
-    // A page's content is its number; the bytes behind it are zeros, so that they cost next to nothing.
+    // Most of a part's bytes are zeros, so that they cost next to nothing.
     var bytes = [UInt8](repeating: 0, count: count)
     var position = 0
     while position < count {
-      if partial == 0 { beginRecord(state: state) }
+      if partial == 0 { beginRecord(content) }
       while headerPosition < header.count, position < count {
         bytes[position] = header[headerPosition]
         headerPosition += 1
         position += 1
       }
-      let content = min(contentLeft, count - position)
-      contentLeft -= content
-      position += content
+      let zeros = min(zerosLeft, count - position)
+      zerosLeft -= zeros
+      position += zeros
     }
     return bytes
   }
 
-  private mutating func beginRecord(state: SimulatedState) {
+  private mutating func beginRecord(_ content: DeviceContent) {
     headerPosition = 0
     recordIsInitial = false
     if !startIsOut {
       startIsOut = true
       recordIsInitial = true
-      header = ImageRecord.header(.start, following: 0, UInt64(state.pages.count), UInt64(pageBytes))
+      header = ImageRecord.header(.start, following: 0, content.kind.parts, content.kind.partBytes)
     } else if next < queue.count {
-      let page = queue[next]
+      let part = queue[next]
       next += 1
       if next == queue.count {
         queue = []
         next = 0
       }
-      isQueued[page] = false
-      recordIsInitial = initialPages > 0
-      initialPages -= recordIsInitial ? 1 : 0
-      header = ImageRecord.header(.page, following: pageBytes, UInt64(page), state.pages[page])
-      contentLeft = pageBytes
+      queuedBytes -= queuedSize[part]
+      recordIsInitial = isInitial[part]
+      if recordIsInitial { initialQueuedBytes -= queuedSize[part] }
+      isInitial[part] = false
+      queuedSize[part] = 0
+      (header, zerosLeft) = content.part(part)
     } else {
       trailer = .out
-      header = ImageRecord.header(.trailer, following: 0, UInt64(state.pages.count), state.digest)
+      header = ImageRecord.header(.trailer, following: 0, UInt64(content.count), content.digest)
     }
   }
 }
 
 /// The image as the destination takes it in.
-struct ImageSink: Hashable, Sendable {
+struct ImageSink: Sendable {
   enum Problem: Error { case unknownRecord, malformed }
 
   private var header: [UInt8] = []
-  private var contentLeft = 0
+  /// Bytes of the record's header and of what it says.
+  private var wanted = ImageRecord.headerSize
+  private var zerosLeft = 0
   private var hasStarted = false
-  /// The digest that the trailer states, once it came.
-  private(set) var statedDigest: UInt64?
+  /// What the trailer states, once it came: how many parts there are, and their digest.
+  private(set) var stated: (parts: UInt64, digest: UInt64)?
 
   /// Whether the image has come to its end.
-  var isWhole: Bool { statedDigest != nil && header.isEmpty && contentLeft == 0 }
+  var isWhole: Bool { stated != nil && header.isEmpty && zerosLeft == 0 }
 
-  mutating func write(_ bytes: Span<UInt8>, into state: inout SimulatedState) throws(Problem) {
+  mutating func write(_ bytes: Span<UInt8>, into content: inout DeviceContent) throws(Problem) {
     var position = 0
     while position < bytes.count {
-      let content = min(contentLeft, bytes.count - position)
-      contentLeft -= content
-      position += content
-      while contentLeft == 0, header.count < ImageRecord.headerSize, position < bytes.count {
+      let zeros = min(zerosLeft, bytes.count - position)
+      zerosLeft -= zeros
+      position += zeros
+      while zerosLeft == 0, header.count < wanted, position < bytes.count {
         header.append(bytes[position])
         position += 1
       }
-      if header.count == ImageRecord.headerSize {
-        try take(into: &state)
-        header.removeAll(keepingCapacity: true)
-      }
+      guard header.count == wanted else { continue }
+      if wanted == ImageRecord.headerSize { try begin(content) }
+      guard header.count == wanted else { continue }
+      try end(into: &content)
+      header.removeAll(keepingCapacity: true)
+      wanted = ImageRecord.headerSize
     }
   }
 
@@ -184,24 +209,32 @@ struct ImageSink: Hashable, Sendable {
     return value
   }
 
-  private mutating func take(into state: inout SimulatedState) throws(Problem) {
+  private var following: UInt64 { number(4..<8) }
+  private var first: UInt64 { number(8..<16) }
+  private var second: UInt64 { number(16..<24) }
+
+  /// A header has come: what belongs to it?
+  private mutating func begin(_ content: DeviceContent) throws(Problem) {
     guard let kind = ImageRecord.Kind(rawValue: UInt32(number(0..<4))) else { throw .unknownRecord }
-    let following = number(4..<8)
-    let (first, second) = (number(8..<16), number(16..<24))
-    guard statedDigest == nil, hasStarted == (kind != .start) else { throw .malformed }
-    switch kind {
+    guard stated == nil, hasStarted == (kind != .start), content.canTake(kind, following: following, first, second)
+    else { throw .malformed }
+    if kind == .record { wanted += 8 * Int(second) }
+  }
+
+  private mutating func end(into content: inout DeviceContent) throws(Problem) {
+    switch ImageRecord.Kind(rawValue: UInt32(number(0..<4))) {
     case .start:
-      guard following == 0, first == UInt64(state.pages.count), second == UInt64(state.pageBytes) else {
-        throw .malformed
-      }
+      guard (first, second) == content.kind else { throw .malformed }
       hasStarted = true
     case .page:
-      guard following == UInt64(state.pageBytes), first < UInt64(state.pages.count) else { throw .malformed }
-      state.load(page: Int(first), content: second)
-      contentLeft = Int(following)
-    case .trailer:
-      guard following == 0 else { throw .malformed }
-      statedDigest = second
+      content.load(page: Int(first), content: second)
+      zerosLeft = Int(following)
+    case .record:
+      let size = ImageRecord.headerSize
+      content.set(record: Int(first), (0..<Int(second)).map { number(size + 8 * $0..<size + 8 * $0 + 8) })
+      zerosLeft = Int(following) - 8 * Int(second)
+    case .trailer: stated = (first, second)
+    case nil: throw .unknownRecord
     }
   }
 }

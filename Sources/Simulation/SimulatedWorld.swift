@@ -20,6 +20,13 @@ public struct SimulatedWorld: Sendable {
     case death(Scenario.Death)
     case kill(SimulatedSide)
     case linkBreaks
+    case vcpusStop(SimulatedSide)
+    /// A driver that hung gives its function the command.
+    case functionBegins(SimulatedSide, device: Int, call: Int)
+    /// Guest memory leaves the source, arrives, and is looked at for dirty pages.
+    case parcelOut(MemoryMover.Parcel)
+    case memoryArrival(MemoryMover.Parcel)
+    case memoryRound
   }
 
   let scenario: Scenario
@@ -37,17 +44,43 @@ public struct SimulatedWorld: Sendable {
   var timers: [MonotonicTime?] = [nil, nil]
   /// Devices that were reported as hung and not given up since.
   var hanging: [[Bool]]
+  /// Sides whose session has begun: before, there is nobody to tell anything.
+  var hasBegun = [false, false]
   var isClosed = [false, false]
   /// Sides whose process was killed.
   public internal(set) var isKilled = [false, false]
   var interruptions = [0, 0]
+
+  /// The hosts' machines, their peers and the network, where devices are functions of a world.
+  var machines: MachineWorld?
+  /// By side and device: the call that a function carries out.
+  var functionCalls: [[FunctionCall?]]
+  var mover = MemoryMover()
+  var stopClock = StopClock()
+  var vcpusAreStopped = false
+  /// The destination's memory was held against the source's.
+  var isMemoryCompared = false
+  /// The source has handed COMMIT to the channel.
+  var isCommitHanded = false
+  /// So many changes of devices' states were looked at for twins.
+  var changesSeen = 0
+  /// Where the machine runs.
+  public internal(set) var place = MachinePlace.runs(.source)
+  /// What was found to be broken while the machine moved.
+  var findings: [String] = []
+  /// For what is left to chance beside the machines.
+  var chance: SeededGenerator
+  /// By device: the way of a restart that a broken world forces.
+  var forcedPaths: [[MigrationState]] = []
+  /// When both sessions were over.
+  var sessionsEnded: MonotonicTime?
 
   /// The virtual clock.
   public internal(set) var now = MonotonicTime(microseconds: 0)
   /// Everything that the sessions said, in order.
   public internal(set) var notes: [TimedNote] = []
   /// How many events there were.
-  public internal(set) var eventCount = 0
+  var eventCount = 0
 
   /// A simulation with more events than this has lost its way, and says so as a violation.
   private let mostEvents: Int
@@ -60,9 +93,14 @@ public struct SimulatedWorld: Sendable {
     self.scenario = scenario
     self.checksum = checksum
     hosts = [
-      SimulatedHost(.source, devices: scenario.source, buffers: scenario.save.buffers),
-      SimulatedHost(.destination, devices: scenario.destination, buffers: scenario.load.buffers),
+      SimulatedHost(
+        .source, devices: scenario.source, areFunctions: scenario.world != nil, buffers: scenario.save.buffers),
+      SimulatedHost(
+        .destination, devices: scenario.destination, areFunctions: scenario.world != nil,
+        buffers: scenario.load.buffers),
     ]
+    functionCalls = hosts.map { $0.devices.map { _ in nil } }
+    chance = SeededGenerator(seed: scenario.seed ^ 0x6368_616e_6365)
     directions = [LinkDirection(checksum: checksum), LinkDirection(checksum: checksum)]
     hanging = [scenario.source.map { _ in false }, scenario.destination.map { _ in false }]
     var saving = scenario.save
@@ -80,7 +118,17 @@ public struct SimulatedWorld: Sendable {
     referee = Referee(reachability: plans.map(\.reachability))
     mostEvents = Self.mostEvents(scenario)
     queue.put(.begin(.destination), at: now)
-    queue.put(.begin(.source), at: now)
+    queue.put(.begin(.source), at: now.adding(microseconds: scenario.world?.moveAt ?? 0))
+    if let world = scenario.world {
+      var configuration = MachineWorld.Configuration(world, scriptSeed: scenario.scriptSeed)
+      configuration.keepsRoundTrips = scenario.keepsRoundTrips
+      do {
+        machines = try MachineWorld(configuration, seed: scenario.seed)
+      } catch {
+        preconditionFailure("the guest of a world can't be set up: \(error)")
+      }
+      machines?.start()
+    }
     for reset in scenario.guestResets { queue.put(.guestReset(device: reset.device), at: reset.time) }
     for death in scenario.deaths { queue.put(.death(death), at: death.time) }
     for interrupt in scenario.interrupts {
@@ -125,10 +173,28 @@ public struct SimulatedWorld: Sendable {
   /// What the VMM's state of each device was on the source, once the destination has it.
   public var loadedVMMStates: [[UInt8]?] { load.vmmStates }
 
-  /// Whether both sessions are over, or nothing can happen any more.
+  // Nothing here may copy the machines, which is what closures and bindings to `self` would do: it is asked for each event.
+
+  /// Whether both sessions are over and what they left behind has come to rest, or nothing can happen any more.
   public var isOver: Bool {
-    SimulatedSide.allCases.allSatisfy(isDone) || queue.isEmpty || eventCount > mostEvents
+    if eventCount > mostEvents { return true }
+    guard scenario.world != nil else { return areSessionsOver || queue.isEmpty }
+    guard let next = nextTime, machines?.isExhausted == false else { return true }
+    guard areSessionsOver, let sessionsEnded else { return false }
+    return machines?.arePeersDone == true || next > sessionsEnded.adding(microseconds: Self.aftermath)
   }
+
+  /// Whether both sessions are over.
+  var areSessionsOver: Bool { (isClosed[0] || isKilled[0]) && (isClosed[1] || isKilled[1]) }
+
+  /// When the next thing happens.
+  private var nextTime: MonotonicTime? {
+    guard let here = queue.nextTime else { return machines?.nextTime }
+    return machines?.nextTime.map { min($0, here) } ?? here
+  }
+
+  /// Microseconds after the sessions in which peers have to come to their ends.
+  private static let aftermath: UInt64 = 3_000_000
 
   /// Whether nothing more will come of a side.
   func isDone(_ side: SimulatedSide) -> Bool { outcome(of: side) != nil || isKilled[side.rawValue] }
@@ -137,10 +203,20 @@ public struct SimulatedWorld: Sendable {
   /// - Returns: whether there may be more.
   @discardableResult
   public mutating func advance() -> Bool {
-    guard !isOver, let (time, event) = queue.take() else { return false }
-    now = time
-    eventCount += 1
-    take(event)
+    guard !isOver else { return false }
+    if let next = machines?.nextTime, next <= queue.nextTime ?? next {
+      guard machines?.step() == true else { return false }
+      now = next
+      if machines?.hasAnswers == true { takeAnswers() }
+      if machines?.stateChanges.count != changesSeen { watchForTwins() }
+    } else {
+      guard let (time, event) = queue.take() else { return false }
+      now = time
+      machines?.wait(until: now)
+      eventCount += 1
+      take(event)
+    }
+    if sessionsEnded == nil, areSessionsOver { sessionsEnded = now }
     if !isOver { return true }
     for side in SimulatedSide.allCases where !isDone(side) {
       referee.record("\(side): nothing can happen any more, and the session has no outcome", at: now)
@@ -152,7 +228,7 @@ public struct SimulatedWorld: Sendable {
   /// - Returns: whether there may be more.
   @discardableResult
   public mutating func advance(to time: MonotonicTime) -> Bool {
-    while !isOver, let next = queue.nextTime, next <= time { advance() }
+    while !isOver, let next = nextTime, next <= time { advance() }
     return !isOver
   }
 

@@ -62,8 +62,16 @@ public struct SimulationSummary: Sendable {
   /// Microseconds from the first arc of the stop to the last device's running: on the destination where it succeeded,
   /// else back on the source. Nil where nothing stopped, or where nothing runs.
   public let downtimeMicroseconds: UInt64?
-  /// What the referee found; nothing, unless this program is wrong.
-  public let violations: [String]
+  /// Where the virtual machine runs in the end; where the scenario has a world.
+  public var place: MachinePlace?
+  /// What its peers saw.
+  public var peers: PeerSummary?
+  /// How its memory went over.
+  public var memory: MemorySummary?
+  /// The parts of the time in which it was stopped, in order.
+  public var stopPhases: [MovePhase] = []
+  /// What the referee found, and the judge where one was asked; nothing, unless this program is wrong.
+  public var violations: [String]
   /// A digest of everything that happened, in order: the same for the same scenario.
   public let runDigest: UInt64
 

@@ -6,8 +6,11 @@ extension SimulatedWorld {
   mutating func take(_ event: Event) {
     switch event {
     case .begin(let side):
+      guard !isDone(side) else { return }
+      hasBegun[side.rawValue] = true
       let effects = side == .source ? save.begin(at: now) : load.begin(at: now)
       perform(effects, side)
+      if side == .source { beginMemory() }
       settle(side)
     case .controlDone(let side, let device, let call): endControl(side, device, call)
     case .dataDone(let side, let device, let call): endData(side, device, call)
@@ -25,18 +28,27 @@ extension SimulatedWorld {
       }
     case .interrupt(let side):
       interrupt(side)
-      settle(side)
+      if hasBegun[side.rawValue] { settle(side) }
     case .death(let death):
       // What it answers later nobody waits for.
       hanging[death.side.rawValue][death.device] = false
       deliver(.declareDead(device: death.device), to: death.side)
     case .kill(let side): kill(side)
     case .linkBreaks: breakLink()
+    case .vcpusStop(let side): stopVCPUs(side)
+    case .functionBegins(let side, let device, let call): beginLate(side, device, call)
+    case .parcelOut(let parcel): endParcel(parcel)
+    case .memoryArrival(let parcel): takeParcel(parcel)
+    case .memoryRound: beginMemoryRound()
     case .guestReset(let device):
-      guard save.stopBegan == nil, !isDone(.source) else { return }
+      guard save.stopBegan == nil, !vcpusAreStopped, !isDone(.source) else { return }
       // A device that is being stopped or was ended in error has no guest that could do it.
       guard hosts[0].devices[device].state != .error else { return }
       hosts[0].devices[device].resetByGuest(at: now)
+      if machines != nil {
+        machines?.resetByGuest(device: device)
+        resumeFunctionCall(.source, device)
+      }
       abortHangingData(.source, device)
     }
   }
@@ -47,8 +59,11 @@ extension SimulatedWorld {
 
   // MARK: Sessions
 
+  /// Gives a session an event at once.
+  mutating func deliverNow(_ event: SessionEvent, to side: SimulatedSide) { deliver(event, to: side) }
+
   private mutating func deliver(_ event: SessionEvent, to side: SimulatedSide) {
-    guard !isDone(side) else { return }
+    guard hasBegun[side.rawValue], !isDone(side) else { return }
     sessionEvents[side.rawValue] += 1
     let number = sessionEvents[side.rawValue]
     if scenario.kills.contains(Scenario.Interrupt(side, .beforeEvent(number))) { return kill(side) }
@@ -60,7 +75,7 @@ extension SimulatedWorld {
   }
 
   private mutating func interrupt(_ side: SimulatedSide) {
-    guard !isDone(side) else { return }
+    guard hasBegun[side.rawValue], !isDone(side) else { return }
     handle(.interrupt(reason: "the scenario"), side)
     // The first ends the session; said again, devices that hang are given up.
     interruptions[side.rawValue] += 1
@@ -80,6 +95,7 @@ extension SimulatedWorld {
     let index = side.rawValue
     isKilled[index] = true
     for device in hosts[index].devices.indices { hosts[index].devices[device].resetByHost(at: now) }
+    bury(side)
     closeLink(side, failed: true)
   }
 
@@ -90,6 +106,7 @@ extension SimulatedWorld {
       isClosed[side.rawValue] = true
       referee.close(hosts[side.rawValue], outcome, at: now)
       closeLink(side, failed: outcome.fault != nil)
+      decideWhoRuns(side, outcome)
     } else if let deadline = deadline(of: side), timers[side.rawValue] != deadline {
       timers[side.rawValue] = deadline
       queue.put(.timer(side, deadline), at: max(deadline, now))
@@ -116,6 +133,7 @@ extension SimulatedWorld {
         beginData(side, device)
       case .send(let frame):
         if case .buffer(let buffer) = frame.payload { lend(buffer, to: "sending", side) }
+        noteWord(frame.header.knownType)
         directions[index].put(.frame(frame))
         beginSending(side)
       case .finishChannel:
@@ -126,9 +144,12 @@ extension SimulatedWorld {
         directions[1 - index].offers.append(buffer)
         receive(side)
       case .stopVCPUs:
-        queue.put(.deliver(side, .vcpusStopped), at: now.adding(microseconds: scenario.vcpuStopMicroseconds))
+        askToStopVCPUs(side)
       case .note(let note):
         notes.append(TimedNote(time: now, side: side, note: note))
+        if case .phase("going back") = note, side == .source, stopClock.isRunning {
+          stopClock.enterOnce("going back", at: now)
+        }
         guard case .hung(let device, _, _) = note else { continue }
         hanging[index][device] = true
         for planned in scenario.interrupts where planned.side == side && planned.moment == .onHang {
@@ -157,6 +178,7 @@ extension SimulatedWorld {
     guard let call = hosts[index].control[device].begin(handle: handle, at: now, script: { _ in script }) else {
       return
     }
+    if beginFunctionCall(side, device, call) { return }
     let duration = hosts[index].devices[device].microseconds(request)
     schedule(.controlDone(side, device: device, call: call.number), after: duration, script)
   }
@@ -189,12 +211,14 @@ extension SimulatedWorld {
     queue.put(event, at: now.adding(microseconds: duration))
   }
 
-  private mutating func endControl(_ side: SimulatedSide, _ device: Int, _ number: Int) {
+  mutating func endControl(_ side: SimulatedSide, _ device: Int, _ number: Int) {
     let index = side.rawValue
     guard let call = hosts[index].control[device].end(number) else { return }
     let before = hosts[index].devices[device].state
+    if asksFunction(before, call.job) { askFunction(side, device) }
     let result = hosts[index].devices[device].answer(call.job, session: call.handle, script: call.script, at: now)
     hosts[index].keepHandle(device, after: call.job, result)
+    followFunction(side, device, from: before, after: call.job, result)
     hanging[index][device] = false
     if hosts[index].devices[device].state != before {
       referee.observe(hosts[index], device, from: before, hanging: hanging[index], at: now)
@@ -208,6 +232,7 @@ extension SimulatedWorld {
     digest.add(hosts[index].devices[device].savedDigest ?? 0)
     abortHangingData(side, device)
     let times = RequestTimes(began: call.began, ended: now)
+    noteProgress(side)
     deliver(.control(device: device, call.job, result, times), to: side)
     beginControl(side, device)
   }
@@ -221,6 +246,10 @@ extension SimulatedWorld {
     switch call.job {
     case .read:
       let most = StreamFormat.maximumDataSize
+      let driver = hosts[index].devices[device]
+      if !driver.configuration.offersOnInfoOnly, driver.state == .preCopy || driver.state == .preCopyP2P {
+        askFunction(side, device)
+      }
       switch hosts[index].devices[device].read(session: call.handle, most: most, script: call.script, at: now) {
       case .success(let bytes):
         let count = bytes.count

@@ -11,6 +11,10 @@ extension SimulatedWorld {
     switch job {
     case .finish:
       queue.put(.finished(side), at: now.adding(microseconds: scenario.link.finishMicroseconds))
+    case .memory(let parcel):
+      let rate = max(1, scenario.link.bytesPerMicrosecond)
+      let time = now.adding(microseconds: (bytes(of: parcel) + rate - 1) / rate)
+      queue.put(.parcelOut(parcel), at: time)
     case .frame(let frame):
       let bytes = UInt64(frame.header.length + StreamFormat.headerSize)
       let rate = max(1, scenario.link.bytesPerMicrosecond)
@@ -43,6 +47,19 @@ extension SimulatedWorld {
     }
     queue.put(.deliver(side, .sent(frame.payload)), at: now)
     beginSending(side)
+  }
+
+  /// A side hands a frame to the channel.
+  mutating func noteWord(_ type: FrameType?) {
+    if type == .commit { noteCommit() }
+    guard let planned = scenario.link.breaksAfterWord else { return }
+    let isIt =
+      switch planned.word {
+      case .loaded: type == .loaded
+      case .commit: type == .commit
+      case .running: type == .running
+      }
+    if isIt { queue.put(.linkBreaks, at: now.adding(microseconds: planned.microseconds)) }
   }
 
   /// The connection breaks in the middle.

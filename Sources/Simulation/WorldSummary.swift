@@ -14,18 +14,44 @@ extension SimulatedWorld {
       let source = hosts[0].devices[index]
       let twin = hosts[1].devices.indices.contains(index) ? hosts[1].devices[index] : nil
       return SimulationSummary.Device(
-        name: source.configuration.name, stateBytes: source.configuration.stateBytes,
+        name: source.configuration.name,
+        stateBytes: machines == nil ? source.configuration.stateBytes : source.stateBytes,
         imageBytes: twin == nil ? 0 : load.progress[index].bytes, preCopyBytes: save.progress[index].preCopyBytes,
         restarts: save.restarts[index], arcs: arcs.filter { $0.device == index }.map(\.arc),
         isVerified: source.savedDigest != nil && source.savedDigest == twin?.loadedDigest && twin?.isInUse == true)
     }
-    return SimulationSummary(
+    var summary = SimulationSummary(
       source: save.outcome, destination: load.outcome, devices: devices, streamBytes: directions[0].sentBytes,
       frameOffsets: directions[0].frameOffsets, totalMicroseconds: now.microseconds,
-      downtimeMicroseconds: downtime(arcs.map(\.arc)), violations: referee.violations, runDigest: digest.value)
+      downtimeMicroseconds: downtime(arcs.map(\.arc)), violations: referee.violations, runDigest: runDigest)
+    guard machines != nil else { return summary }
+    summary.place = place
+    summary.peers = peers
+    summary.memory = memory
+    summary.stopPhases = stopPhases
+    return summary
+  }
+
+  /// The same, with all that a judge finds to be broken.
+  public func summary(_ judge: Judge) -> SimulationSummary {
+    var summary = summary
+    summary.violations = judge.findings(self)
+    return summary
+  }
+
+  /// A digest of all that happened in the sessions and in the world, and when.
+  private var runDigest: UInt64 {
+    guard let machines else { return digest.value }
+    var all = digest
+    all.add(machines.digest)
+    return all.value
   }
 
   private func downtime(_ arcs: [TimedArc]) -> UInt64? {
+    if machines != nil {
+      if case .runs = place { return stoppedMicroseconds }
+      return nil
+    }
     guard let stopBegan = save.stopBegan, let destination = load.outcome else { return nil }
     if destination.fault == nil, !scenario.load.keepStopped {
       let starts = arcs.filter { $0.side == .destination && $0.error == nil && $0.to == .running }

@@ -95,3 +95,36 @@ func breaches(
   }
   return found
 }
+
+extension Scenario {
+  /// A move of a network card that behaves as mlx5 does, and a graphics card, with opaque content.
+  /// - Parameters:
+  ///   - nicBytes: bytes of the network card's state.
+  ///   - gpuBytes: bytes of the graphics card's state.
+  ///   - seed: another seed gives other contents and other changes.
+  static func nicAndGPU(nicBytes: Int = 64 << 20, gpuBytes: Int = 1 << 30, seed: UInt64 = 1) -> Scenario {
+    var nic = SimulatedDevice.Configuration(name: "0000:17:00.2")
+    nic.driver = "simulated-nic"
+    nic.stateBytes = nicBytes
+    nic.pageBytes = 16 << 10
+    nic.seed = seed
+    nic.changedBytesPerMicrosecond = 40
+    nic.hotBytes = max(1, nicBytes / 4)
+    nic.offersOnInfoOnly = true
+    nic.offersInPreCopyP2P = false
+    nic.stopCopyArcMicroseconds = 12_000
+    nic.readBytesPerMicrosecond = 2000
+    nic.writeBytesPerMicrosecond = 1500
+    var gpu = SimulatedDevice.Configuration(name: "0000:3b:00.0")
+    gpu.driver = "simulated-gpu"
+    gpu.stateBytes = gpuBytes
+    gpu.pageBytes = 64 << 10
+    gpu.seed = seed &+ 1
+    gpu.changedBytesPerMicrosecond = 300
+    gpu.hotBytes = max(1, gpuBytes / 32)
+    gpu.stopCopyArcMicroseconds = 4000
+    gpu.readBytesPerMicrosecond = 8000
+    gpu.writeBytesPerMicrosecond = 6000
+    return Scenario(moving: [nic, gpu])
+  }
+}
