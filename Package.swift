@@ -67,7 +67,8 @@ let package = Package(
     // tools/bench runs these; the C side is what the figures are held against.
     .target(name: "CBaseline", dependencies: ["CVFIO"], path: "Tests/CBaseline", publicHeadersPath: "."),
     .executableTarget(
-      name: "ferry-bench", dependencies: ["CBaseline", "Engine", "LinuxIO", "Migration", "Transport", "VFIO"],
+      name: "ferry-bench",
+      dependencies: ["CBaseline", "Engine", "LinuxIO", "Migration", "Simulation", "Transport", "VFIO"],
       path: "Tests/Benchmarks", swiftSettings: settings),
     tests("MigrationTests", ["Migration"]),
     tests("SimulationTests", ["Migration", "Simulation"]),
@@ -77,7 +78,9 @@ let package = Package(
       name: "TopologyFixtures", dependencies: ["Topology"], path: "Tests/TopologyFixtures", exclude: ["Descriptions"],
       swiftSettings: settings),
     tests("TopologyTests", ["Migration", "Topology", "TopologyFixtures"]),
-    tests("CommandTests", ["vfio-ferry", "Migration", "Topology", "TopologyFixtures", "Transport", argumentParser]),
+    tests(
+      "CommandTests",
+      ["vfio-ferry", "Migration", "Simulation", "Topology", "TopologyFixtures", "Transport", argumentParser]),
     // Runs in the lab only; see tools/test.
     tests(
       "LabTests",

@@ -60,6 +60,21 @@ final class OutputFile {
     }
   }
 
+  /// Writes a whole text to a file, or replaces what is there; on failure the file is as it was.
+  static func write(_ text: String, to path: String) throws(CommandFailure) {
+    let file = try OutputFile(path, mode: 0o644)
+    // Nothing is left of it once it was kept.
+    defer { file.discard() }
+    let bytes = Array(text.utf8)
+    do throws(ChannelError) {
+      try file.channel.write(bytes.span, bytes.span.extracting(first: 0))
+      try file.channel.finish()
+    } catch {
+      throw .failed("\(error)")
+    }
+    try file.keep()
+  }
+
   /// Removes what was written so far, unless it was kept.
   func discard() {
     if let partial, !isWhole { Files.remove(partial) }

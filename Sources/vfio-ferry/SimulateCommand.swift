@@ -8,78 +8,188 @@ internal import Transport
 
 struct SimulateCommand: FerryCommand {
   static let configuration = CommandConfiguration(
-    commandName: "simulate", abstract: "Move two simulated devices between two simulated hosts. No hardware is needed.",
+    commandName: "simulate", abstract: "Move a simulated virtual machine with its devices. No hardware is needed.",
     discussion: """
-      The sessions, the stream and its checksums are those that move real devices; the devices, the link and the clock \
-      are simulated. The same seed gives the same run, to the bit.
+      A machine with RDMA NICs and GPUs answers its peers over a network, and moves to another host meanwhile. The \
+      sessions, the stream and its checksums are those that move real devices; everything else is simulated, in virtual \
+      time. The same seed gives the same run, to the bit, on every machine.
+
+      SCENARIO is a file, or one of these:
+      \(BuiltInWorld.allCases.map { "  \($0.rawValue): \($0.summary)" }.joined(separator: "\n"))
+
+      --seeds N plays N runs with faults, on all processors, and exits with 1 if one of them breaks a rule. \
+      --judge-check does the same in worlds that are broken on purpose, and exits with 0 if each is found out.
       """)
 
   @OptionGroup var format: FormatOptions
 
-  @Option(help: "Another seed gives other contents and other changes.")
-  var seed: UInt64 = 1
+  @Argument(help: ArgumentHelp("What to play.", valueName: "SCENARIO"))
+  var scenario: String?
 
-  @Option(help: ArgumentHelp("State of the network card, in MiB.", valueName: "MIB"))
-  var nic = 64
+  @Option(help: ArgumentHelp("Decides everything that is left to chance (default: 1).", valueName: "N"))
+  var seed: UInt64?
 
-  @Option(help: ArgumentHelp("State of the graphics card, in MiB.", valueName: "MIB"))
-  var gpu = 1024
+  @Flag(help: "Let the seed decide on faults too: links break, devices fail, processes are killed.")
+  var faults = false
 
-  @Option(help: ArgumentHelp("Rate of the link, in Mbit/s.", valueName: "RATE"))
-  var link = 25_000
+  @Option(
+    help: ArgumentHelp(
+      "Play so many seeds with faults: of SCENARIO, or of all built-in ones in turn.", valueName: "N"))
+  var seeds: UInt64?
+
+  @Option(help: ArgumentHelp("With --seeds: the first seed (default: 1).", valueName: "N"))
+  var first: UInt64?
+
+  @Flag(
+    help: "NICs finish the messages that were begun before they stop, to compare with stopping between two packets.")
+  var drain = false
+
+  @Option(help: "How the time grows after which peers send again.")
+  var timeouts: PeerTimeouts?
+
+  @Option(
+    help: ArgumentHelp("Draw who stopped when, and how long peers waited, into a file (SVG).", valueName: "FILE"))
+  var svg: String?
+
+  @Flag(help: "See whether worlds that are broken on purpose are found out.")
+  var judgeCheck = false
+
+  @Option(
+    help: ArgumentHelp(
+      "Hold draining against stopping between packets, and fixed against doubling time-outs, with 1 to 100,000 queue "
+        + "pairs; write the table and its plots into a folder.", valueName: "DIR"))
+  var compare: String?
 
   @Flag(help: "Do not pace the display; show the end at once.")
   var fast = false
 
+  /// More would not fit the tallies, and take weeks.
+  private static let mostSeeds: UInt64 = 100_000_000
+
+  private var changes: SimulateChanges { SimulateChanges(drains: drain, timeouts: timeouts) }
+
   func validate() throws {
-    guard (1...65_536).contains(nic), (1...65_536).contains(gpu) else {
-      throw ValidationError("a device has 1 to 65,536 MiB of state")
+    if judgeCheck {
+      let plain = scenario == nil && seed == nil && seeds == nil && first == nil && svg == nil && !faults
+      guard plain, changes.isEmpty else {
+        throw ValidationError("--judge-check has scenarios and seeds of its own: it goes with --json alone")
+      }
     }
-    guard (8...8_000_000).contains(link) else { throw ValidationError("a link has 8 to 8,000,000 Mbit/s") }
+    if let compare {
+      let plain = scenario == nil && seed == nil && seeds == nil && first == nil && svg == nil && !faults && !judgeCheck
+      guard plain, changes.isEmpty else {
+        throw ValidationError("--compare has scenarios and a seed of its own: it goes with --json alone")
+      }
+      if compare.isEmpty { throw ValidationError("--compare takes a folder, and it is empty") }
+    }
+    if let seeds {
+      guard (1...Self.mostSeeds).contains(seeds) else { throw ValidationError("--seeds takes 1 to \(Self.mostSeeds)") }
+      if seed != nil {
+        throw ValidationError("--seeds plays many seeds, --seed one: choose one (--first says where to begin)")
+      }
+      if svg != nil { throw ValidationError("--svg draws one run, and --seeds plays many") }
+      if (first ?? 1).addingReportingOverflow(seeds - 1).overflow {
+        throw ValidationError("there are no seeds after \(UInt64.max)")
+      }
+    }
+    if first != nil, seeds == nil { throw ValidationError("--first goes with --seeds") }
+    if svg == "-", format.wantsJSON { throw ValidationError("--json and --svg - would both write to standard output") }
+    if svg?.isEmpty == true { throw ValidationError("--svg takes a file, and it is empty") }
+    if scenario?.isEmpty == true { throw ValidationError("SCENARIO is empty") }
   }
 
   func execute(_ console: Console) throws {
-    var scenario = Scenario.nicAndGPU(nicBytes: nic << 20, gpuBytes: gpu << 20, seed: seed)
-    scenario.link.bytesPerMicrosecond = UInt64(link / 8)
-    var world: SimulatedWorld
-    do throws(QuiesceRefusal) {
-      world = try SimulatedWorld(scenario, checksum: .xxh3)
-    } catch {
-      throw CommandFailure.refused("\(error)")
+    if let compare {
+      try sweep(into: compare, console)
+    } else if judgeCheck {
+      try checkJudge(console)
+    } else if let seeds {
+      try playMany(seeds, console)
+    } else {
+      try playOne(console)
     }
-    if let refusal = world.refusal { throw CommandFailure.refused(refusal) }
+  }
+
+  // MARK: One run
+
+  private func playOne(_ console: Console) throws {
+    let subject = try SimulateSubject(scenario ?? BuiltInWorld.nicGPU.rawValue)
+    let move = subject.move(seed: seed ?? 1, changes: changes, drawsFaults: faults)
+    let standardOutput = console
+    // The picture has standard output for itself.
+    let console =
+      svg == "-" ? Console(out: console.err, err: console.err, showsProgress: console.showsProgress) : console
+    var scenario = move.scenario
+    scenario.keepsRoundTrips = svg != nil
+    var world = try SimulatedWorld.ready(scenario)
+    var recorder = SimulationRecorder()
     if format.wantsJSON {
-      let summary = world.run()
-      console.json(summary.json(seed: seed), format)
-      try judge(summary)
-      return
+      play(&world, &recorder)
+    } else {
+      show(&world, &recorder, subject, console)
     }
-    console.line(
-      "Moving a network card (\(Figures.bytes(UInt64(nic) << 20))) and a graphics card (\(Figures.bytes(UInt64(gpu) << 20)))"
-        + " between two simulated hosts, at \(link) Mbit/s.")
-    console.line("Times are the simulation's own.")
+    var report = SimulationReport(
+      world, scenario: subject.name, seed: seed ?? 1,
+      command: SimulateSubject.command(subject.name, seed: seed ?? 1, changes, faults: faults), faults: move.faults,
+      expectsSuccess: !faults && move.faults.isEmpty)
+    report.comparison = try comparison(report, subject)
+    if format.wantsJSON {
+      console.json(report.json, format)
+    } else {
+      console.line()
+      for line in report.table { console.line(line) }
+    }
+    if let svg {
+      let document = SimulationSVG(recorder.picture(of: world, report)).document
+      if svg == "-" { standardOutput.out(document) } else { try OutputFile.write(document, to: svg) }
+    }
+    if let problem = report.problem { throw CommandFailure.failed("\(problem): \(report.command)") }
+    if !format.wantsJSON, svg != "-" { mentionRealDevices(console) }
+  }
+
+  /// The same seed without `--drain` and `--timeouts`.
+  private func comparison(_ report: SimulationReport, _ subject: SimulateSubject) throws -> SimulationComparison? {
+    if changes.applied(to: subject.world) == subject.world { return nil }
+    let move = subject.move(seed: seed ?? 1, changes: SimulateChanges(), drawsFaults: faults)
+    var world = try SimulatedWorld.ready(move.scenario)
+    let summary = world.run()
+    return SimulationComparison(
+      options: changes.arguments, with: report.summary, without: summary, stoppedWith: report.stoppedMicroseconds,
+      stoppedWithout: world.stoppedMicroseconds ?? summary.downtimeMicroseconds)
+  }
+
+  private func play(_ world: inout SimulatedWorld, _ recorder: inout SimulationRecorder) {
+    if svg != nil {
+      recorder.play(&world, from: world.now, to: MonotonicTime(microseconds: .max))
+    } else {
+      while world.advance() {}
+    }
+  }
+
+  /// Plays it before a person's eyes.
+  private func show(
+    _ world: inout SimulatedWorld, _ recorder: inout SimulationRecorder, _ subject: SimulateSubject, _ console: Console
+  ) {
+    for line in subject.introduction(changes) { console.line(line) }
     console.line()
-    var display = SimulationDisplay(console: console, isLive: console.showsProgress && !fast)
-    // The world's own clock stands still where nothing happens; this one goes on.
-    var clock = world.now
-    while !world.isOver {
-      display.show(world)
-      clock = clock.adding(microseconds: display.stepMicroseconds)
-      world.advance(to: clock)
+    let isLive = console.showsProgress && !fast
+    var display = SimulationDisplay(
+      console: console, isLive: isLive, names: world.devices(of: .source).map(\.configuration.name))
+    if isLive {
+      let pace = SimulationPace(world)
+      // The world's own clock stands still where nothing happens; this one goes on.
+      var clock = world.now
+      while !world.isOver {
+        display.show(world)
+        let next = clock.adding(microseconds: pace.step(at: clock))
+        recorder.play(&world, from: clock, to: next)
+        clock = next
+      }
+    } else {
+      play(&world, &recorder)
     }
     display.show(world)
     display.end()
-    let summary = world.summary
-    console.line()
-    for line in summary.table { console.line(line) }
-    try judge(summary)
-    mentionRealDevices(console)
-  }
-
-  private func judge(_ summary: SimulationSummary) throws(CommandFailure) {
-    if summary.isVerified { return }
-    let why = summary.violations.first ?? "a device does not hold what the source's held"
-    throw .failed("the simulated move is not what it should be: \(why) (seed \(seed))")
   }
 
   /// A newcomer may have the real thing at hand.
@@ -90,4 +200,69 @@ struct SimulateCommand: FerryCommand {
     console.line("  vfio-ferry show \(device.name)                       what it can do; binds nothing")
     console.line("  vfio-ferry save \(device.name) --pid PID --force -o FILE   save it from the VMM that holds it")
   }
+
+  // MARK: Many runs
+
+  private func playMany(_ seeds: UInt64, _ console: Console) throws {
+    let subjects = try scenario.map { [try SimulateSubject($0)] } ?? BuiltInWorld.allCases.map(SimulateSubject.builtIn)
+    let campaign = SimulationCampaign(
+      parts: subjects.map { SimulationCampaign.Part(name: $0.name, world: $0.world) }, firstSeed: first ?? 1,
+      count: Int(seeds), changes: changes)
+    let tally = try campaign.play(console)
+    if format.wantsJSON {
+      console.json(tally.json, format)
+    } else {
+      for line in tally.lines { console.line(line) }
+    }
+    if tally.brokenCount > 0 { throw CommandFailure.failed("\(tally.brokenCount) of \(tally.runs) runs broke a rule") }
+  }
+
+  private func checkJudge(_ console: Console) throws {
+    let findings = try SimulationJudgeCheck.findings()
+    if format.wantsJSON {
+      console.json(SimulationJudgeCheck.json(findings), format)
+    } else {
+      for line in SimulationJudgeCheck.lines(findings) { console.line(line) }
+    }
+    if !findings.allSatisfy(\.isGood) {
+      throw CommandFailure.failed("the judge does not see everything that it should, or too much")
+    }
+  }
+}
+
+/// How the time grows after which peers send again, as `--timeouts` spells it.
+enum PeerTimeouts: String, CaseIterable, ExpressibleByArgument {
+  case fixed
+  case exponential
+}
+
+extension SimulateSubject {
+  /// The command that plays a seed of a scenario again.
+  static func command(_ name: String, seed: UInt64, _ changes: SimulateChanges, faults: Bool) -> String {
+    let words =
+      ["vfio-ferry", "simulate", name, "--seed", "\(seed)"] + (faults ? ["--faults"] : []) + changes.arguments
+    return words.joined(separator: " ")
+  }
+
+  /// What a person is about to see.
+  func introduction(_ changes: SimulateChanges) -> [String] {
+    let world = changes.applied(to: self.world)
+    let devices =
+      world.gpus > 0
+      ? "\(Self.count(world.nics, "NIC")) and \(Self.count(world.gpus, "GPU"))" : Self.count(world.nics, "NIC")
+    var lines = [
+      "A virtual machine with \(devices) answers \(Self.count(world.peers, "peer")) over "
+        + "\(Self.count(world.connections * world.nics, "RDMA connection")), and moves to another host meanwhile.",
+      "The peers are told nothing. Everything is simulated, and times are the simulation's own.",
+    ]
+    if world.quiescing == .drainingMessages {
+      lines.append("NICs finish every message that was begun before they stop.")
+    }
+    if world.retransmission.kind == .fixed {
+      lines.append("Peers wait equally long before each time that they send again.")
+    }
+    return lines
+  }
+
+  private static func count(_ number: Int, _ word: String) -> String { "\(number) \(word)\(number == 1 ? "" : "s")" }
 }

@@ -3,43 +3,35 @@ internal import LinuxIO
 internal import Migration
 internal import Simulation
 
-/// A simulated move as it happens: the phases as lines that stay and, on a terminal, a bar for each device below them.
+/// A simulated move as it happens: what goes on as lines that stay and, on a terminal, how things stand below them.
 struct SimulationDisplay {
   private let console: Console
   private let isLive: Bool
+  private var phases: SimulationPhases
   private var notesShown = 0
   private var linesDrawn = 0
+  private var place = MachinePlace.runs(.source)
+  private var before: (time: MonotonicTime, answers: Int)?
 
-  /// How far the virtual clock goes between two pictures.
-  let stepMicroseconds: UInt64 = 4000
-
-  init(console: Console, isLive: Bool) {
+  init(console: Console, isLive: Bool, names: [String]) {
     self.console = console
     self.isLive = isLive
+    phases = SimulationPhases(names: names)
   }
 
   /// Shows what has happened since the last picture, and how things stand.
   mutating func show(_ world: SimulatedWorld) {
     clear()
-    for timed in world.notes[notesShown...] {
-      guard let text = text(timed) else { continue }
-      console.line("\(Self.time(timed.time))  \(text)")
-    }
+    var lines = phases.lines(world.notes[notesShown...]) + newPlace(world)
     notesShown = world.notes.count
+    lines.sort { $0.time < $1.time }
+    for line in lines { console.line(line.text) }
     guard isLive, !world.isOver else { return }
-    let sources = world.progress(of: .source)
-    let targets = world.progress(of: .destination)
-    for (device, (source, target)) in zip(world.devices(of: .source), zip(sources, targets)) {
-      let expected = max(source.expectedBytes ?? 1, source.bytes, 1)
-      let width = 30
-      let full = Int(Double(width) * Double(target.bytes) / Double(expected))
-      let bar = String(repeating: "#", count: min(full, width)) + String(repeating: ".", count: max(0, width - full))
-      let left = "\(device.configuration.name)  \(source.state?.name ?? "?")"
-      console.err(
-        left + String(repeating: " ", count: max(1, 28 - left.count)) + "[\(bar)] \(target.state?.name ?? "?")"
-          + "  \(Figures.bytes(target.bytes))\n")
+    for line in SimulationPane(world, since: before).lines {
+      console.err(line + "\n")
       linesDrawn += 1
     }
+    before = world.peers.map { (world.now, $0.answered) }
     Pause.milliseconds(30)
   }
 
@@ -51,74 +43,39 @@ struct SimulationDisplay {
     linesDrawn = 0
   }
 
-  private static func time(_ time: MonotonicTime) -> String {
-    let milliseconds = time.microseconds / 1000
-    let text = "\(milliseconds / 1000).\(String(1000 + milliseconds % 1000).dropFirst()) s"
-    return String(repeating: " ", count: max(0, 9 - text.count)) + text
-  }
-
-  private func text(_ timed: TimedNote) -> String? {
-    let side = timed.side == .source ? "source     " : "destination"
-    switch timed.note {
-    case .phase(let name): return "\(side)  \(name)"
-    case .restarted(let device, let times): return "\(side)  device \(device) was reset by its guest (\(times))"
-    case .reset(let device): return "\(side)  device \(device) was reset"
-    case .hung(let device, _, let waited):
-      return "\(side)  device \(device) has not answered for \(Figures.time(waited))"
-    case .arc(let arc):
-      return arc.error.map { "\(side)  device \(arc.device) failed to reach \(arc.to): \($0)" }
-    case .stepEnded: return nil
+  /// A line where the machine has come to run elsewhere, or was lost.
+  private mutating func newPlace(_ world: SimulatedWorld) -> [SimulationPhases.Line] {
+    let now = world.place
+    guard now != place else { return [] }
+    defer { place = now }
+    switch now {
+    case .runs(let side):
+      let time = world.stopPhases.last?.end ?? world.now
+      let stop = world.stoppedMicroseconds.map { ", after it stood still for \(Figures.time($0))" } ?? ""
+      return [SimulationPhases.Line(time, "machine", "runs on the \(side)\(stop)")]
+    case .stopped: return []
+    case .lost: return [SimulationPhases.Line(world.now, "machine", "is lost")]
     }
   }
 }
 
-extension SimulationSummary {
-  /// The closing table.
-  var table: [String] {
-    var rows = [["DEVICE", "STATE", "SENT", "BEFORE THE STOP", "SAME ON BOTH SIDES"]]
-    for device in devices {
-      rows.append([
-        device.name, Figures.bytes(UInt64(device.stateBytes)), Figures.bytes(device.imageBytes),
-        Figures.bytes(device.preCopyBytes), device.isVerified ? "yes" : "NO",
-      ])
-    }
-    var lines = TextTable.lines(rows)
-    lines.append("")
-    lines.append(
-      "Stopped for \(Figures.time(downtimeMicroseconds ?? 0)) of \(Figures.time(totalMicroseconds)); "
-        + "\(Figures.bytes(streamBytes)) on the link.")
-    lines.append(
-      violations.isEmpty
-        ? "The referee saw no device stop before the last one had reached its P2P state, and none start too soon."
-        : "The referee found: \(violations.joined(separator: "; "))")
-    return lines
+/// How fast the virtual clock goes for a person who watches: the stop is what they came for, and gets half of the pictures.
+struct SimulationPace {
+  private let stop: Range<UInt64>
+  private let usual: UInt64
+  private let slow: UInt64
+  private static let pictures: UInt64 = 90
+
+  /// - Parameter world: one that has not begun. It is played to its end beforehand.
+  init(_ world: SimulatedWorld) {
+    var ahead = world
+    let summary = ahead.run()
+    let end = summary.totalMicroseconds
+    stop = (summary.stopPhases.first?.begin.microseconds ?? end)..<(summary.stopPhases.last?.end.microseconds ?? end)
+    usual = max(1, (end - UInt64(stop.count)) / Self.pictures)
+    slow = max(1, UInt64(stop.count) / Self.pictures)
   }
 
-  func json(seed: UInt64) -> JSON {
-    .object([
-      "seed": .unsigned(seed), "verified": .bool(isVerified), "downtime_us": JSON(downtimeMicroseconds),
-      "total_us": .unsigned(totalMicroseconds), "stream_bytes": .unsigned(streamBytes),
-      "run_digest": .string(String(runDigest, radix: 16)),
-      "violations": .array(violations.map { .string($0) }),
-      "devices": .array(
-        devices.map { device in
-          .object([
-            "name": .string(device.name), "state_bytes": .integer(Int64(device.stateBytes)),
-            "image_bytes": .unsigned(device.imageBytes), "pre_copy_bytes": .unsigned(device.preCopyBytes),
-            "restarts": .integer(Int64(device.restarts)), "verified": .bool(device.isVerified),
-            "arcs": .array(device.arcs.map(\.json)),
-          ])
-        }),
-    ])
-  }
-}
-
-extension TimedArc {
-  var json: JSON {
-    .object([
-      "side": .string("\(side)"), "from": JSON(from?.name), "to": .string(to.name),
-      "begin_us": .unsigned(begin.microseconds), "end_us": .unsigned(end.microseconds),
-      "error": JSON(error.map { "\($0)" }),
-    ])
-  }
+  /// Microseconds until the next picture.
+  func step(at time: MonotonicTime) -> UInt64 { stop.contains(time.microseconds) ? slow : usual }
 }

@@ -120,17 +120,7 @@ struct TopologyCommand: FerryCommand {
       console.out(text)
       return
     }
-    let file = try OutputFile(output, mode: 0o644)
-    // Nothing is left of it once it was kept.
-    defer { file.discard() }
-    let bytes = Array(text.utf8)
-    do throws(ChannelError) {
-      try file.channel.write(bytes.span, bytes.span.extracting(first: 0))
-      try file.channel.finish()
-    } catch {
-      throw .failed("\(error)")
-    }
-    try file.keep()
+    try OutputFile.write(text, to: output)
   }
 
   // MARK: The plan

@@ -39,6 +39,11 @@ int vf_memfd_create(const char *name);
 /* Whether a signal is ignored, as nohup(1) arranges it. In C because Swift can't compare with SIG_IGN. */
 int vf_signal_is_ignored(int signal);
 
+/* What the calling thread's last words are, should the program trap in it: written to standard error, once, before the
+ * program ends as it would have. The text is copied, up to 255 bytes; an empty one says nothing. In C because a signal
+ * handler may only call what POSIX lists, and Swift's runtime is not on that list. */
+void vf_set_last_words(const char *text);
+
 /* The halves of a device number. In C because major(3) and minor(3) are macros. */
 unsigned int vf_device_major(unsigned long device);
 unsigned int vf_device_minor(unsigned long device);
