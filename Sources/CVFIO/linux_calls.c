@@ -98,6 +98,16 @@ int vf_memfd_create(const char *name)
 	return memfd_create(name, MFD_CLOEXEC);
 }
 
+int vf_memfd_create_sealable(const char *name)
+{
+	return memfd_create(name, MFD_CLOEXEC | MFD_ALLOW_SEALING);
+}
+
+int vf_seal_size(int descriptor)
+{
+	return fcntl(descriptor, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL);
+}
+
 int vf_signal_is_ignored(int signal)
 {
 	struct sigaction action;

@@ -36,6 +36,13 @@ int vf_open_temporary(const char *folder);
 /* memfd_create(2) with close-on-exec; the caller owns the descriptor. In C because it needs _GNU_SOURCE. */
 int vf_memfd_create(const char *name);
 
+/* The same for a file that seals can be put on: without asking for that, it has the seal that forbids all others. */
+int vf_memfd_create_sealable(const char *name);
+
+/* Seals a file in memory so that its size stays, and puts a seal on its seals. In C because F_ADD_SEALS needs
+ * _GNU_SOURCE. */
+int vf_seal_size(int descriptor);
+
 /* Whether a signal is ignored, as nohup(1) arranges it. In C because Swift can't compare with SIG_IGN. */
 int vf_signal_is_ignored(int signal);
 
