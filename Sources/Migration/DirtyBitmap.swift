@@ -25,6 +25,20 @@ public struct DirtyBitmap<Words: DirtyWords & ~Copyable>: ~Copyable, Sendable {
   /// Gives up the memory, with the bits that are in it, to whoever is its owner from now on.
   public consuming func words() -> Words { storage }
 
+  /// Lends the words for reading, laid out as ``layout`` says.
+  public borrowing func withWords<Result, Failure: Error>(
+    _ body: (Span<UInt64>) throws(Failure) -> Result
+  ) throws(Failure) -> Result {
+    try storage.withWords(body)
+  }
+
+  /// Lends the words for writing, laid out as ``layout`` says: for a kernel call that adds dirty bits by itself.
+  public mutating func withMutableWords<Result, Failure: Error>(
+    _ body: (inout MutableSpan<UInt64>) throws(Failure) -> Result
+  ) throws(Failure) -> Result {
+    try storage.withMutableWords(body)
+  }
+
   /// Marks the page that has this guest address.
   public mutating func mark(_ address: UInt64) throws(DirtyBitmapError) {
     guard address < .max else { throw .outside(address..<address) }

@@ -138,44 +138,43 @@ extension Span<UInt64> {
   func forEachRun(_ bits: Range<Int>, _ body: (_ low: Int, _ high: Int) -> Bool) -> Bool {
     if bits.isEmpty { return true }
     let place = BitPlace(bits)
-    precondition(place.first >= 0 && place.last < count)
+    let last = place.last
+    precondition(place.first >= 0 && place.first <= last && last < count)
     var index = place.first
+    // What is still to be looked at of the word at the index.
     var word = self[index] & place.firstMask
-    // Where a run began that goes on in this word.
-    var open = -1
     while true {
-      let base = index &<< 6
-      if open >= 0 {
-        if word != .max {
-          let length = (~word).trailingZeroBitCount
-          if !body(open, base &+ length) { return false }
-          open = -1
-          word &= word &+ 1
-        }
-      }
-      if open < 0 {
-        while word != 0 {
-          let start = word.trailingZeroBitCount
-          // The same with ones below the run; what is then 0 comes after it.
-          let filled = word | (word &- 1)
-          if filled == .max {
-            open = base &+ start
-            break
-          }
-          let end = (~filled).trailingZeroBitCount
-          if !body(base &+ start, base &+ end) { return false }
-          word &= filled &+ 1
-        }
-      }
-      index &+= 1
-      if index >= place.last {
-        if index > place.last { break }
-        word = self[index] & place.lastMask
-      } else {
+      if word == 0 {
+        if index >= last { return true }
+        index = skip(0, from: index &+ 1, to: last)
         word = self[index]
+        if index == last { word &= place.lastMask }
+        continue
       }
+      let low = index &<< 6 &+ word.trailingZeroBitCount
+      // The same with ones below the run; what is then 0 comes after it.
+      let filled = word | (word &- 1)
+      if filled != .max {
+        if !body(low, index &<< 6 &+ (~filled).trailingZeroBitCount) { return false }
+        word &= filled &+ 1
+        continue
+      }
+      // The run goes on in the next word.
+      if index >= last { return body(low, bits.upperBound) }
+      index = skip(.max, from: index &+ 1, to: last)
+      word = self[index]
+      if index == last { word &= place.lastMask }
+      if word == .max { return body(low, bits.upperBound) }
+      if !body(low, index &<< 6 &+ (~word).trailingZeroBitCount) { return false }
+      word &= word &+ 1
     }
-    if open >= 0 { return body(open, bits.upperBound) }
-    return true
+  }
+
+  /// The first word that has another value, or `last`: 0 <= index <= last < count.
+  @inlinable @inline(__always)
+  func skip(_ value: UInt64, from start: Int, to last: Int) -> Int {
+    var index = start
+    while index < last, self[index] == value { index &+= 1 }
+    return index
   }
 }

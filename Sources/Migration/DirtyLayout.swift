@@ -140,11 +140,13 @@ public struct DirtyLayout: Hashable, Sendable {
   ///   - highBit: the bit after the last one's; after `lowBit`.
   @inlinable @inline(__always)
   func bytes(of part: Part, _ lowBit: Int, _ highBit: Int) -> Range<UInt64> {
-    let zero = part.range.lowerBound &>> shift
     let first = part.firstWord &* 64
-    let low = (zero &+ UInt64(truncatingIfNeeded: lowBit &- first)) &<< shift
-    // 0 where the last page ends at 2^64: the range ends before that.
-    let high = (zero &+ UInt64(truncatingIfNeeded: highBit &- first)) &<< shift
-    return max(low, part.range.lowerBound)..<(high == 0 ? part.range.upperBound : min(high, part.range.upperBound))
+    // The edges are the range's, and what lies beyond them may not fit into 64 bits.
+    let zero = part.range.lowerBound &>> shift &- UInt64(truncatingIfNeeded: first)
+    var low = (zero &+ UInt64(truncatingIfNeeded: lowBit)) &<< shift
+    var high = (zero &+ UInt64(truncatingIfNeeded: highBit)) &<< shift
+    if lowBit == first { low = part.range.lowerBound }
+    if highBit == first &+ part.pages { high = part.range.upperBound }
+    return low..<high
   }
 }

@@ -6,21 +6,24 @@ extension DirtyBitmap where Words: ~Copyable {
   ///
   /// A run is as long as can be within its guest range. It ends where the range ends, also where another one touches.
   /// - Parameter body: gets the run's guest addresses in bytes, and says whether to go on.
-  @inlinable
+  @inlinable @inline(__always)
   public func forEachRun(_ body: (Range<UInt64>) -> Bool) {
-    storage.withWords { words in
+    let layout = layout
+    @inline(__always)
+    func visit(_ words: Span<UInt64>) {
       for part in layout.parts {
         let goesOn = words.forEachRun(layout.bits(of: part)) { body(layout.bytes(of: part, $0, $1)) }
         if !goesOn { return }
       }
     }
+    storage.withWords(visit)
   }
 
   /// Calls for every run of dirty pages among those that have one of these guest addresses: see ``forEachRun(_:)``.
   ///
   /// Pages are given whole: the first run may begin before the range, and the last one end after it.
   /// - Parameter range: bytes, all of them in guest ranges; may be empty.
-  @inlinable
+  @inlinable @inline(__always)
   public func forEachRun(
     in range: Range<UInt64>, _ body: (Range<UInt64>) -> Bool
   ) throws(DirtyBitmapError) {
@@ -42,7 +45,7 @@ extension DirtyBitmap where Words: ~Copyable {
   ///   - range: bytes, all of them in guest ranges; may be empty.
   ///   - body: gets the run's guest addresses in bytes, and says whether it has taken it. Where it has not, the run stays
   ///     dirty and nothing more is asked.
-  @inlinable
+  @inlinable @inline(__always)
   public mutating func takeRuns(
     in range: Range<UInt64>, _ body: (Range<UInt64>) -> Bool
   ) throws(DirtyBitmapError) {

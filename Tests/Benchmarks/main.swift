@@ -167,6 +167,8 @@ do {
     _ = try move(try filled(mebibytes << 20), to: Descriptor.inMemory(name: "engine"))
   } else if arguments.dropFirst() == ["--quiesce"] {
     if try !benchQuiescing() { exit(1) }
+  } else if arguments.dropFirst() == ["--dirty"] {
+    if try !benchDirtyPages() { exit(1) }
   } else if arguments.dropFirst() == ["--simulation"] {
     if try !benchSimulation() { exit(1) }
   } else if arguments.count == 2 {
@@ -174,7 +176,7 @@ do {
     let results = [benchStart(arguments[1]), try benchMove(1 << 30), try benchMemory()]
     if results.contains(false) { exit(1) }
   } else {
-    fail("usage: ferry-bench PATH-OF-VFIO-FERRY, ferry-bench --simulation, or in the lab ferry-bench --quiesce")
+    fail("usage: ferry-bench PATH-OF-VFIO-FERRY, --dirty, --simulation, or in the lab --quiesce")
   }
 } catch {
   fail("\(error)")
