@@ -134,11 +134,15 @@ public struct DirtyLayout: Hashable, Sendable {
   @usableFromInline
   func bits(of part: Part) -> Range<Int> { part.firstWord * 64..<part.firstWord * 64 + part.pages }
 
+  /// Whether a part begins and ends at borders of pages, so that the addresses of its pages follow from their numbers.
+  @inlinable
+  func hasWholePages(_ part: Part) -> Bool { (part.range.lowerBound | part.range.upperBound) & (pageSize - 1) == 0 }
+
   /// The guest addresses of some pages of a part, which has them.
   /// - Parameters:
   ///   - lowBit: the first one's bit in the bitmap.
   ///   - highBit: the bit after the last one's; after `lowBit`.
-  @inlinable @inline(__always)
+  @usableFromInline
   func bytes(of part: Part, _ lowBit: Int, _ highBit: Int) -> Range<UInt64> {
     let first = part.firstWord &* 64
     // The edges are the range's, and what lies beyond them may not fit into 64 bits.

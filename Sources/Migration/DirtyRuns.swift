@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Inlined into the caller, so that a run costs no call: there may be a hundred million of them.
+// Inlined into the caller, what it does with a run included, so that a run costs no call: there may be a hundred million
+// of them. This is why they are local functions that are lent the words, and not closures, which nothing can make inline.
 
 extension DirtyBitmap where Words: ~Copyable {
   /// Calls for every run of dirty pages, in ascending order, until it is told to end.
@@ -12,8 +13,7 @@ extension DirtyBitmap where Words: ~Copyable {
     @inline(__always)
     func visit(_ words: Span<UInt64>) {
       for part in layout.parts {
-        let goesOn = words.forEachRun(layout.bits(of: part)) { body(layout.bytes(of: part, $0, $1)) }
-        if !goesOn { return }
+        if !words.forEachRun(layout, part, layout.bits(of: part), body) { return }
       }
     }
     storage.withWords(visit)
@@ -27,15 +27,15 @@ extension DirtyBitmap where Words: ~Copyable {
   public func forEachRun(
     in range: Range<UInt64>, _ body: (Range<UInt64>) -> Bool
   ) throws(DirtyBitmapError) {
+    let layout = layout
     let parts = try layout.parts(of: range)
-    storage.withWords { words in
+    @inline(__always)
+    func visit(_ words: Span<UInt64>) {
       for part in layout.parts[parts] {
-        let goesOn = words.forEachRun(layout.bits(of: part, touching: range)) {
-          body(layout.bytes(of: part, $0, $1))
-        }
-        if !goesOn { return }
+        if !words.forEachRun(layout, part, layout.bits(of: part, touching: range), body) { return }
       }
     }
+    storage.withWords(visit)
   }
 
   /// Takes every run of dirty pages among those that have one of these guest addresses: what was taken is clean.
@@ -49,21 +49,41 @@ extension DirtyBitmap where Words: ~Copyable {
   public mutating func takeRuns(
     in range: Range<UInt64>, _ body: (Range<UInt64>) -> Bool
   ) throws(DirtyBitmapError) {
-    let parts = try layout.parts(of: range)
     let layout = layout
-    storage.withMutableWords { words in
+    let parts = try layout.parts(of: range)
+    @inline(__always)
+    func visit(_ words: inout MutableSpan<UInt64>) {
       for part in layout.parts[parts] {
         let bits = layout.bits(of: part, touching: range)
-        var refused = bits.upperBound
-        _ = words.span.forEachRun(bits) { low, high in
-          let takes = body(layout.bytes(of: part, low, high))
-          if !takes { refused = low }
+        var refused: Range<UInt64>?
+        let goesOn = words.span.forEachRun(layout, part, bits) { run in
+          let takes = body(run)
+          if !takes { refused = run }
           return takes
         }
         // Whatever is dirty before it was taken.
-        words.clear(bits.lowerBound..<refused)
-        if refused < bits.upperBound { return }
+        let end = refused.map { layout.bits(of: part, touching: $0).lowerBound } ?? bits.upperBound
+        words.clear(bits.lowerBound..<end)
+        if !goesOn { return }
       }
     }
+    storage.withMutableWords { words in visit(&words) }
+  }
+}
+
+extension Span<UInt64> {
+  /// Calls for every run among these bits of a part, by its guest addresses.
+  @inlinable @inline(__always)
+  func forEachRun(
+    _ layout: DirtyLayout, _ part: DirtyLayout.Part, _ bits: Range<Int>, _ body: (Range<UInt64>) -> Bool
+  ) -> Bool {
+    let shift = layout.shift
+    let zero = part.range.lowerBound &>> shift &- UInt64(truncatingIfNeeded: part.firstWord &* 64)
+    if layout.hasWholePages(part) {
+      return forEachRun(bits) { low, high in
+        body((zero &+ UInt64(truncatingIfNeeded: low)) &<< shift..<(zero &+ UInt64(truncatingIfNeeded: high)) &<< shift)
+      }
+    }
+    return forEachRun(bits) { low, high in body(layout.bytes(of: part, low, high)) }
   }
 }

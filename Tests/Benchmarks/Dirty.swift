@@ -113,7 +113,8 @@ private func benchOperations(_ guest: Guest, percent: Int, triad: () -> Void) th
   let plainSource = unsafe plainWords(&source)
   let plainTarget = unsafe plainWords(&target)
 
-  let union = race(21, mine: { try? target.union(source) }, plain: { unsafe pages_union(plainTarget, plainSource, count) })
+  let union = race(
+    21, mine: { try? target.union(source) }, plain: { unsafe pages_union(plainTarget, plainSource, count) })
   let memory = race(21, mine: { try? target.union(source) }, plain: triad)
 
   var ones = 0
@@ -171,7 +172,15 @@ private func runs(of bitmap: borrowing DirtyBitmap<SharedWords>) -> FoundRuns {
   return found
 }
 
+/// What is promised not to happen must be seen when it does.
+private func checkAllocationsAreCounted(_ pages: Int) {
+  let before = pages_allocations()
+  let memory = [UInt64](repeating: 0, count: pages)
+  if pages_allocations() == before || memory.count != pages { fail("allocations are not counted") }
+}
+
 func benchDirtyPages() throws -> Bool {
+  checkAllocationsAreCounted(CommandLine.arguments.count + 1000)
   let guest = try Guest()
   let triad = benchTriad(guest.layout.wordCount)
   var holds = true
