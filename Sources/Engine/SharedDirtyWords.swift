@@ -7,8 +7,16 @@ extension SharedWords: DirtyWords {}
 
 extension DirtyBitmap where Words == SharedWords {
   /// A bitmap that can be shared, with nothing dirty.
-  /// - Throws: ``LinuxIO/SystemError`` where there is no memory or no descriptor.
-  public init(sharing layout: DirtyLayout) throws {
-    try self.init(layout: layout, words: SharedWords(count: layout.wordCount, name: "dirty pages"))
+  /// - Throws: what the kernel answered, where there is no memory or no descriptor. Nothing is left open then.
+  public init(sharing layout: DirtyLayout) throws(SystemError) {
+    let words = try SharedWords(count: layout.wordCount, name: "dirty pages")
+    do throws(DirtyBitmapError) {
+      try self.init(layout: layout, words: words)
+    } catch {
+      preconditionFailure("\(error)")
+    }
   }
+
+  /// A second descriptor of the words, close-on-exec, for the process that shares them; the caller owns it.
+  public func duplicateDescriptor() throws(SystemError) -> Descriptor { try storage.duplicateDescriptor() }
 }

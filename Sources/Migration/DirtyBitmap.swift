@@ -11,7 +11,8 @@
 public struct DirtyBitmap<Words: DirtyWords & ~Copyable>: ~Copyable, Sendable {
   /// Where the bit of a page is.
   public let layout: DirtyLayout
-  @usableFromInline var storage: Words
+  /// Whose memory it is. Other modules of this package extend the bitmap for a kind of memory.
+  @usableFromInline package var storage: Words
 
   /// Takes over memory with the bits that are in it; fresh memory is zero, so nothing is dirty.
   /// - Parameter words: as many as the layout takes. They are let go of where this throws.

@@ -116,6 +116,7 @@ private func benchOperations(_ guest: Guest, percent: Int, triad: () -> Void) th
   let union = race(
     21, mine: { try? target.union(source) }, plain: { unsafe pages_union(plainTarget, plainSource, count) })
   let memory = race(21, mine: { try? target.union(source) }, plain: triad)
+  if target.count != source.count { fail("the union lost pages") }
 
   var ones = 0
   var plainOnes = 0

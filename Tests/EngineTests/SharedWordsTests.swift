@@ -86,8 +86,8 @@ struct SharedWordsTests {
     var bitmap = try DirtyBitmap(sharing: layout)
     try bitmap.mark(0x3000..<0x5000)
     try bitmap.mark(1 << 40)
+    let file = try bitmap.duplicateDescriptor()
     let words = bitmap.words()
-    let file = try words.duplicateDescriptor()
     #expect(try word(0, of: file) == 3)
     #expect(try word(layout.parts[1].firstWord, of: file) == 1)
     // The other process changes something and hands it back.

@@ -207,11 +207,7 @@ private struct Walk: ~Copyable {
 
 @Suite("Dirty pages against a plain list of pages")
 struct DirtyBitmapModelTests {
-  #if DEBUG
-    static let operations = 40_000
-  #else
-    static let operations = 1_000_000
-  #endif
+  static let operations = 1_000_000
   static let walks = 200
 
   @Test("random operations leave the bitmap as they leave the list", arguments: 0..<4)
