@@ -151,4 +151,21 @@ struct DirtyBitmapTests {
     try bitmap.clear(48 * page..<63 * page)
     #expect(runs(bitmap) == [16 * page..<48 * page])
   }
+
+  @Test("who wants no more runs is not asked again, not for the next guest range either")
+  func ending() throws {
+    let page = Self.page
+    var bitmap = DirtyBitmap(layout: try DirtyLayout(ranges: [0..<64 * page, 64 * page..<128 * page], pageSize: page))
+    bitmap.markAll()
+    var asked: [Range<UInt64>] = []
+    func refuse(_ run: Range<UInt64>) -> Bool {
+      asked.append(run)
+      return false
+    }
+    bitmap.forEachRun(refuse)
+    try bitmap.forEachRun(in: page..<128 * page, refuse)
+    try bitmap.takeRuns(in: page..<128 * page, refuse)
+    #expect(asked == [0..<64 * page, page..<64 * page, page..<64 * page])
+    #expect(bitmap.count == 128)
+  }
 }
