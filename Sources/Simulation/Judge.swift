@@ -43,10 +43,14 @@ public final class Judge: Sendable {
     return findings
   }
 
-  /// What a device that never answered loses once others no longer wait for it is lost with it.
+  /// What a device that never answered, or of which nobody knows where it is, loses once others no longer wait for it is lost
+  /// with it: the session has said so, and no vCPU runs.
   private static func isDead(_ violation: MachineViolation, _ world: SimulatedWorld) -> Bool {
     let side: SimulatedSide = violation.host == 0 ? .source : .destination
-    return world.outcome(of: side)?.devices[violation.device].isHung == true
+    guard let device = world.outcome(of: side)?.devices[violation.device], world.place != .runs(side) else {
+      return false
+    }
+    return device.isHung || device.state == nil
   }
 
   // MARK: Who runs

@@ -154,6 +154,12 @@ struct JudgeTests {
     base nic-gpu
     fault channel cut upon running 5 us
     """,
+    // The destination's GPU failed to leave STOP and did not say where it is; the NIC runs, the machine does not.
+    """
+    base nic-gpu
+    fault destination device 1 arc running-p2p use 2 fails EINTR
+    fault destination device 1 state use 2 fails EIO
+    """,
     // COMMIT is under way when the channel breaks.
     """
     base nic
