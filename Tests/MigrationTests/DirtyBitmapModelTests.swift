@@ -28,7 +28,7 @@ private struct Pair: ~Copyable {
 }
 
 /// Random operations on both.
-private struct Walk: ~Copyable {
+private struct DirtyWalk: ~Copyable {
   var random: SplitMix
   var one: Pair
   var other: Pair
@@ -213,7 +213,7 @@ struct DirtyBitmapModelTests {
   @Test("random operations leave the bitmap as they leave the list", arguments: 0..<4)
   func random(quarter: Int) throws {
     for seed in quarter * Self.walks / 4..<(quarter + 1) * Self.walks / 4 {
-      var walk = try Walk(seed: UInt64(seed))
+      var walk = try DirtyWalk(seed: UInt64(seed))
       for step in 1...Self.operations / Self.walks {
         try walk.step()
         if step % 50 == 0 { walk.one.check("seed \(seed), step \(step)") }
