@@ -98,7 +98,7 @@ struct LoadCommand: FerryCommand {
     if command.isEmpty {
       // Somebody else's devices are held by somebody else.
       guard access.way.binds else { return }
-      _ = SessionSupport.hold(resumable: false) {
+      _ = SessionSupport.hold(opened, resumable: false) {
         console.note("holding \(names.joined(separator: ", ")): SIGTERM, SIGINT or SIGHUP lets go of them")
       }
     } else {
@@ -146,6 +146,8 @@ struct LoadCommand: FerryCommand {
 
   /// Gives the descriptors to the command and becomes it.
   private func handOver(_ opened: [OpenDevice]) throws {
+    // Nothing names them any more once the command runs, and until then nothing may close them.
+    defer { withExtendedLifetime(opened) {} }
     do throws(SystemError) {
       var numbers: [String] = []
       var support: [HandedOver] = []

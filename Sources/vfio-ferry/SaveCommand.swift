@@ -121,7 +121,7 @@ struct SaveCommand: FerryCommand {
   }
 
   private func hold(_ opened: [OpenDevice], _ plan: QuiescePlan, _ console: Console) throws {
-    let signal = SessionSupport.hold(resumable: true) {
+    let signal = SessionSupport.hold(opened, resumable: true) {
       console.note("holding \(opened.count) stopped: SIGUSR1 lets them run again, SIGTERM lets them go")
     }
     guard signal == SIGUSR1 else { return }

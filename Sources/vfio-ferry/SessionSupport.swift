@@ -76,10 +76,12 @@ enum SessionSupport {
 
   /// Waits for a signal, holding the devices meanwhile.
   /// - Parameters:
+  ///   - devices: they stay open until the signal has come, whatever an optimiser thinks of their last use.
   ///   - resumable: whether SIGUSR1 ends the wait too.
   ///   - announce: called once a signal would be noticed.
   /// - Returns: the signal's number.
-  static func hold(resumable: Bool, _ announce: () -> Void) -> Int32 {
+  static func hold(_ devices: [OpenDevice], resumable: Bool, _ announce: () -> Void) -> Int32 {
+    defer { withExtendedLifetime(devices) {} }
     let signals = BlockingQueue<Int32>()
     SignalDesk.handle { signal in
       if resumable || signal != SIGUSR1 { signals.put(signal) }
