@@ -44,6 +44,6 @@ extension DirtyBitmapError: CustomStringConvertible {
   }
 }
 
-private func hexadecimal(_ range: Range<UInt64>) -> String {
+func hexadecimal(_ range: Range<UInt64>) -> String {
   "0x\(String(range.lowerBound, radix: 16))..<0x\(String(range.upperBound, radix: 16))"
 }
