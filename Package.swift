@@ -64,6 +64,8 @@ let package = Package(
     // Stand-ins for a VMM, for the lab: they share no code with the layers above.
     .executableTarget(name: "device-holder", dependencies: ["CVFIO"], path: "Tests/device-holder"),
     .executableTarget(name: "guest-memory", dependencies: ["CVFIO"], path: "Tests/guest-memory"),
+    // The test requests of the kernel's mock IOMMU.
+    .target(name: "MockIOMMU", dependencies: ["CVFIO"], path: "Tests/MockIOMMU", publicHeadersPath: "."),
     // tools/bench runs these; the C side is what the figures are held against.
     .target(name: "CBaseline", dependencies: ["CVFIO"], path: "Tests/CBaseline", publicHeadersPath: "."),
     .executableTarget(
@@ -86,7 +88,7 @@ let package = Package(
       "LabTests",
       [
         "vfio-ferry", "device-holder", "guest-memory", "Engine", "LinuxIO", "Migration", "Topology", "Transport",
-        "VFIO",
+        "VFIO", "MockIOMMU",
         argumentParser,
       ]),
   ]

@@ -8,12 +8,17 @@ public import Migration
 ///
 /// It owns its descriptor. The devices bound to it keep it alive.
 public final class IOMMUFD: DeviceSupport {
-  private let descriptor: Descriptor
+  /// For the requests on it, which are in this file, AddressSpace.swift and PageTable.swift.
+  let descriptor: Descriptor
 
   /// Opens `/dev/iommu`.
   public init(path: String = "/dev/iommu") throws(SystemError) {
     descriptor = try Descriptor.open(path, O_RDWR)
   }
+
+  /// Takes over an iommufd that is open already: the one of a VMM, or a duplicate of it.
+  /// - Parameter descriptor: becomes the object's own.
+  public init(adopting descriptor: consuming Descriptor) { self.descriptor = descriptor }
 
   /// The variable is `VFIO_FERRY_IOMMUFD`.
   public func handOver() throws(SystemError) -> HandedOver {
@@ -36,7 +41,7 @@ public final class IOMMUFD: DeviceSupport {
       request.argsz = UInt32(MemoryLayout<vf_vfio_device_bind_iommufd>.size)
       request.iommufd = descriptor.rawValue
       try device.ioctl(VF_VFIO_DEVICE_BIND_IOMMUFD, "binding", &request)
-      return KernelDevice(adopting: device, name: name, support: self)
+      return KernelDevice(adopting: device, name: name, support: self, iommufdNumber: request.out_devid)
     } catch {
       let remedy =
         switch error.errno {

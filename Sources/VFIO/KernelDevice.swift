@@ -14,15 +14,22 @@ public final class KernelDevice: MigratableDevice {
   private let descriptor: Descriptor
   /// What has to stay open for the device to work: its group with a container, or its iommufd.
   public let support: (any DeviceSupport)?
+  /// The number by which its iommufd knows the device; nil where it was not bound here.
+  public let iommufdNumber: UInt32?
 
   /// Takes over a descriptor of a device that is open already: bound to an iommufd, or obtained from a group.
   /// - Parameters:
   ///   - descriptor: becomes the object's own, in success and in failure.
   ///   - support: kept alive as long as the device.
-  public init(adopting descriptor: consuming Descriptor, name: DeviceName, support: (any DeviceSupport)? = nil) {
+  ///   - iommufdNumber: what the iommufd that it is bound to calls it, where that is known.
+  public init(
+    adopting descriptor: consuming Descriptor, name: DeviceName, support: (any DeviceSupport)? = nil,
+    iommufdNumber: UInt32? = nil
+  ) {
     self.name = name
     self.descriptor = descriptor
     self.support = support
+    self.iommufdNumber = iommufdNumber
   }
 
   /// Lets a command that this program becomes inherit the device's descriptor.

@@ -1,0 +1,60 @@
+// SPDX-License-Identifier: Apache-2.0
+internal import Glibc
+
+/// 64-bit words for a kernel call that writes them and can't say when it failed to.
+///
+/// Some calls pin the memory that they write, and ignore it where they can't. These words are in memory before anything
+/// asks for them and stay there: they are locked, private, writable, not on their way to a child process, and can't be cut
+/// off like a file's.
+@safe
+public struct LockedWords: ~Copyable, @unchecked Sendable {
+  // Unchecked because of the pointer: whoever owns this value is the only one who has the memory.
+  private let memory: UnsafeMutableBufferPointer<UInt64>
+
+  /// How many words.
+  public var count: Int { unsafe memory.count }
+
+  /// The address of the first word, for a request's structure.
+  public var address: UInt64 { unsafe UInt64(UInt(bitPattern: memory.baseAddress)) }
+
+  /// That many words, zeroed, in memory.
+  /// - Parameter count: at least one.
+  /// - Throws: what the kernel answered; ENOMEM or EPERM where this process may not lock so much (`RLIMIT_MEMLOCK`).
+  public init(count: Int) throws(SystemError) {
+    guard count > 0, count <= Int.max / MemoryLayout<UInt64>.stride else {
+      throw SystemError("locking", "\(count) words", errno: EINVAL)
+    }
+    let bytes = count * MemoryLayout<UInt64>.stride
+    let address = unsafe mmap(nil, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0)
+    let mapped = errno
+    if unsafe address == MAP_FAILED { throw SystemError("taking", "\(bytes) bytes", errno: mapped) }
+    // Not inherited: what a child shares would have to be copied when it is written, and that can fail.
+    var result = unsafe madvise(address, bytes, MADV_DONTFORK)
+    var error = errno
+    if result == 0 {
+      // Puts every page into memory, to be written, and keeps it there.
+      result = unsafe mlock(address, bytes)
+      error = errno
+    }
+    if result != 0 {
+      unsafe munmap(address, bytes)
+      throw SystemError("locking", "\(bytes) bytes", errno: error)
+    }
+    unsafe memory = UnsafeMutableBufferPointer(start: address?.assumingMemoryBound(to: UInt64.self), count: count)
+  }
+
+  deinit { unsafe munmap(memory.baseAddress, memory.count * MemoryLayout<UInt64>.stride) }
+
+  /// Makes the first words zero.
+  public mutating func clear(_ words: Int) {
+    precondition(words >= 0 && words <= count)
+    unsafe memory[..<words].update(repeating: 0)
+  }
+
+  /// Lends the words for reading.
+  public borrowing func withWords<Result, Failure: Error>(
+    _ body: (Span<UInt64>) throws(Failure) -> Result
+  ) throws(Failure) -> Result {
+    try body(unsafe Span(_unsafeElements: UnsafeBufferPointer(memory)))
+  }
+}

@@ -1,0 +1,114 @@
+// SPDX-License-Identifier: Apache-2.0
+internal import LinuxIO
+public import Migration
+internal import Synchronization
+
+/// Dirty pages as the IOMMU's page table has them, for all devices that are attached to it: one tracker for a page table.
+///
+/// The kernel answers "nothing was written" where it can't tell. So:
+///
+/// - a hole in a range, after which all is missing: every run is checked when it is added and after each reading;
+/// - tracking that is not on: it is read only between a start that succeeded and the stop. Nobody else may turn it off: a
+///   VMM that lends its page table leaves its tracking alone;
+/// - memory for the answer that can't be pinned: it is locked in memory before (``LinuxIO/LockedWords``).
+public final class PageTableTracker: DirtyTracker {
+  private struct State: ~Copyable {
+    /// With no device; there while tracking is on.
+    var scratch: AddressSpace?
+    var words: LockedWords?
+  }
+
+  /// What it reads.
+  public let table: PageTable
+  private let state = Mutex(State())
+
+  /// A tracker for a page table that was made with dirty tracking. Nothing is turned on yet.
+  public init(_ table: PageTable) { self.table = table }
+
+  public var kind: TrackerKind { .iommu }
+
+  /// Turns tracking on, which clears the dirty bits. The corresponding C constant is `IOMMU_HWPT_SET_DIRTY_TRACKING`.
+  public func start(_ map: MappedMemory) throws(TrackerError) {
+    try state.withLock { state throws(TrackerError) in
+      guard state.scratch == nil else { throw TrackerError(.iommu, .start, .alreadyTracking) }
+      let scratch = try Self.asking(.start) { () throws(SystemError) in try AddressSpace(in: table.space.iommufd) }
+      for run in map.runs { try check(run, scratch) }
+      try Self.asking(.start) { () throws(SystemError) in try table.setTracking(true) }
+      state.scratch = scratch
+    }
+  }
+
+  /// Reads the dirty bits and clears them, or leaves them where the memory is about to be unmapped.
+  /// The corresponding C constants are `IOMMU_HWPT_GET_DIRTY_BITMAP` and `IOMMU_HWPT_GET_DIRTY_BITMAP_NO_CLEAR`.
+  public func read<Words: DirtyWords & ~Copyable>(
+    _ runs: [MappedRun], for purpose: ReadingPurpose, into bitmap: inout DirtyBitmap<Words>
+  ) throws(TrackerError) {
+    try state.withLock { state throws(TrackerError) in
+      guard let scratch = state.scratch else { throw TrackerError(.iommu, .read, .notTracking) }
+      let layout = bitmap.layout
+      for run in runs {
+        // A page in which the run has a border, or lies otherwise than in the guest, is asked for in smaller ones.
+        let aligned = run.addresses.lowerBound | run.addresses.upperBound | run.guest | layout.pageSize
+        let pageSize = aligned & (0 &- aligned)
+        let needed = Int((run.length / pageSize + 63) / 64)
+        var words: LockedWords
+        if let had = state.words.take(), had.count >= needed {
+          words = had
+        } else {
+          words = try Self.asking(.read) { () throws(SystemError) in try LockedWords(count: needed) }
+        }
+        words.clear(needed)
+        do throws(SystemError) {
+          try table.addDirty(run.addresses, pageSize: pageSize, clears: purpose == .next, to: &words)
+        } catch {
+          throw TrackerError(.iommu, .read, .errno(ErrorNumber(rawValue: error.errno)))
+        }
+        let answer = DirtyAnswer(
+          base: run.addresses.lowerBound, pageSize: pageSize, addresses: run.addresses, guest: run.guest)
+        do throws(DirtyBitmapError) {
+          try words.withWords { span throws(DirtyBitmapError) in try bitmap.union(span, answer) }
+        } catch {
+          throw TrackerError(.iommu, .read, .bitmap(error))
+        }
+        state.words = consume words
+        try check(run, scratch)
+      }
+    }
+  }
+
+  /// Nothing has to be done for what is mapped while tracking is on, but to see that it is mapped.
+  public func add(_ run: MappedRun, to map: MappedMemory) throws(TrackerError) -> TrackerContinuity {
+    try state.withLock { state throws(TrackerError) in
+      guard let scratch = state.scratch else { throw TrackerError(.iommu, .add, .notTracking) }
+      try check(run, scratch)
+    }
+    return .kept
+  }
+
+  /// Turns tracking off, if it was turned on here: what a VMM does with its own page table is its own affair.
+  public func stop() throws(TrackerError) {
+    try state.withLock { state throws(TrackerError) in
+      guard state.scratch != nil else { throw TrackerError(.iommu, .stop, .notTracking) }
+      state.scratch = nil
+      state.words = nil
+      try Self.asking(.stop) { () throws(SystemError) in try table.setTracking(false) }
+    }
+  }
+
+  private func check(_ run: MappedRun, _ scratch: AddressSpace) throws(TrackerError) {
+    let isMapped = try Self.asking(.check) { () throws(SystemError) in
+      try table.space.isMapped(run.addresses, scratch: scratch)
+    }
+    if !isMapped { throw TrackerError(.iommu, .check, .notMapped(run.addresses)) }
+  }
+
+  private static func asking<Result: ~Copyable>(
+    _ operation: TrackerError.Operation, _ body: () throws(SystemError) -> Result
+  ) throws(TrackerError) -> Result {
+    do throws(SystemError) {
+      return try body()
+    } catch {
+      throw TrackerError(.iommu, operation, .errno(ErrorNumber(rawValue: error.errno)))
+    }
+  }
+}
