@@ -85,11 +85,8 @@ extension SimulatedWorld {
 
   /// After a guest's reset a command that was under way is not answered: the driver begins anew.
   mutating func resumeFunctionCall(_ side: SimulatedSide, _ device: Int) {
-    guard let call = functionCalls[side.rawValue][device] else { return }
-    if call.path.isEmpty {
-      machines?.flush(host: side.rawValue, device: device)
-      return
-    }
+    // A reading of configuration space is answered all the same.
+    guard let call = functionCalls[side.rawValue][device], !call.path.isEmpty else { return }
     functionCalls[side.rawValue][device] = nil
     beginLate(side, device, call.number)
   }

@@ -82,7 +82,7 @@ public struct SimulatedWorld: Sendable {
   /// How many events there were.
   var eventCount = 0
 
-  /// A simulation with more events than this has lost its way, and says so as a violation.
+  /// A simulation with more events than this has lost its way. A session that is not over by then is a violation.
   private let mostEvents: Int
 
   /// - Parameters:

@@ -60,9 +60,7 @@ extension SimulatedWorld {
   // MARK: Sessions
 
   /// Gives a session an event at once.
-  mutating func deliverNow(_ event: SessionEvent, to side: SimulatedSide) { deliver(event, to: side) }
-
-  private mutating func deliver(_ event: SessionEvent, to side: SimulatedSide) {
+  mutating func deliver(_ event: SessionEvent, to side: SimulatedSide) {
     guard hasBegun[side.rawValue], !isDone(side) else { return }
     sessionEvents[side.rawValue] += 1
     let number = sessionEvents[side.rawValue]

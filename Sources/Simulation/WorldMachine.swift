@@ -31,7 +31,7 @@ extension SimulatedWorld {
       breakOrder()
       if sabotage == .earlyReading { sendLastMemory() }
     }
-    deliverNow(.vcpusStopped, to: side)
+    deliver(.vcpusStopped, to: side)
   }
 
   /// A session is over: whose machine is it now?
