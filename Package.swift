@@ -44,14 +44,16 @@ let package = Package(
     // The layers, in the order of docs/architecture.md: each imports only what stands above it.
     .target(name: "CVFIO", path: ".", sources: ["Sources/CVFIO"], publicHeadersPath: "include"),
     .systemLibrary(name: "CXXHash", pkgConfig: "libxxhash", providers: [.apt(["libxxhash-dev"])]),
-    // Both load their library when it is first needed: see Sources/CPCI/pci.c.
+    // These load their library when it is first needed: see Sources/CPCI/pci.c.
     .target(name: "CPCI"),
     .target(name: "CIBVerbs"),
+    // Its headers have a folder of their own, which a package can name only through a link (pkg-config would link, too).
+    .target(name: "CNetlink", exclude: ["libnl3"], cSettings: [.headerSearchPath("libnl3")]),
     layer("LinuxIO", ["CVFIO"]),
     layer("Migration", []),
     layer("VFIO", ["LinuxIO", "Migration", "CVFIO"]),
     layer("Simulation", ["Migration"]),
-    layer("Topology", ["CIBVerbs", "CPCI", "LinuxIO", "Migration"]),
+    layer("Topology", ["CIBVerbs", "CNetlink", "CPCI", "LinuxIO", "Migration"]),
     layer("Transport", ["LinuxIO", "Migration", "CXXHash"]),
     layer("Engine", ["LinuxIO", "Migration"]),
     .executableTarget(
@@ -87,7 +89,8 @@ let package = Package(
     tests(
       "LabTests",
       [
-        "vfio-ferry", "device-holder", "guest-memory", "Engine", "LinuxIO", "Migration", "Topology", "Transport",
+        "vfio-ferry", "device-holder", "guest-memory", "Engine", "LinuxIO",
+        "Migration", "Topology", "Transport",
         "VFIO", "MockIOMMU",
         argumentParser,
       ]),
