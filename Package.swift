@@ -81,7 +81,7 @@ let package = Package(
     .target(
       name: "TopologyFixtures", dependencies: ["Topology"], path: "Tests/TopologyFixtures", exclude: ["Descriptions"],
       swiftSettings: settings),
-    tests("TopologyTests", ["Migration", "Topology", "TopologyFixtures"]),
+    tests("TopologyTests", ["LinuxIO", "Migration", "Topology", "TopologyFixtures"]),
     tests(
       "CommandTests",
       ["vfio-ferry", "Migration", "Simulation", "Topology", "TopologyFixtures", "Transport", argumentParser]),
