@@ -66,6 +66,11 @@ let package = Package(
     // Stand-ins for a VMM, for the lab: they share no code with the layers above.
     .executableTarget(name: "device-holder", dependencies: ["CVFIO"], path: "Tests/device-holder"),
     .executableTarget(name: "guest-memory", dependencies: ["CVFIO"], path: "Tests/guest-memory"),
+    // A process that throttles, to be killed; and traffic to be throttled.
+    .executableTarget(
+      name: "throttle-holder", dependencies: ["Migration", "Topology"], path: "Tests/throttle-holder",
+      swiftSettings: settings),
+    .executableTarget(name: "udp-traffic", path: "Tests/udp-traffic"),
     // The test requests of the kernel's mock IOMMU.
     .target(name: "MockIOMMU", dependencies: ["CVFIO"], path: "Tests/MockIOMMU", publicHeadersPath: "."),
     // tools/bench runs these; the C side is what the figures are held against.
@@ -89,7 +94,7 @@ let package = Package(
     tests(
       "LabTests",
       [
-        "vfio-ferry", "device-holder", "guest-memory", "Engine", "LinuxIO",
+        "vfio-ferry", "device-holder", "guest-memory", "throttle-holder", "udp-traffic", "Engine", "LinuxIO",
         "Migration", "Topology", "Transport",
         "VFIO", "MockIOMMU",
         argumentParser,
