@@ -239,8 +239,8 @@ int vf_tc_survey(struct vf_netlink *netlink, int interface, enum vf_hook hook, c
 }
 
 /*
- * An action of a list. A rate needs a table that the kernel has not looked at since 3.8, and a largest packet, without
- * which it takes one from that table: with the usual one everything above 2,040 bytes would be dropped.
+ * An action of a list. A rate needs a table that the kernel looks into no more, and a largest packet, without which it
+ * takes one from the table's scale: with the usual one everything above 2,040 bytes would be dropped.
  */
 static int put_police(const struct libnl *nl, struct nl_msg *message, const struct vf_police *police, uint32_t number)
 {

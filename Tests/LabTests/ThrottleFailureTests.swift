@@ -110,19 +110,31 @@ extension LabTests {
       ]
       let limiter = PoliceFilter(device: "0000:3b:00.1", places: places, folder: folder, network: network)
       let before = try pair.trafficControl()
-      try failEach({ () throws(RateLimiterError) in try limiter.limit(to: 1_250_000) }) { (_: Int) throws in
+      try failEach {
+        () throws(RateLimiterError) in
+        try limiter.limit(to: 1_250_000)
+      } after: {
+        (_: Int) throws in
         #expect(try pair.trafficControl() == before)
         #expect(folder.folder.names.isEmpty)
       }
       let between = try pair.trafficControl()
       #expect(between.contains("matchall") && between.contains("flower"))
       // Another rate that could not be set leaves the one that was.
-      try failEach({ () throws(RateLimiterError) in try limiter.limit(to: 2_500_000) }) { (_: Int) throws in
+      try failEach {
+        () throws(RateLimiterError) in
+        try limiter.limit(to: 2_500_000)
+      } after: {
+        (_: Int) throws in
         #expect(try pair.trafficControl() == between)
       }
       #expect(try limiter.look().map(\.rate) == [2_500_000, 2_500_000])
       // What could not be put back is put back by the next call, and on record until then.
-      try failEach({ () throws(RateLimiterError) in try limiter.restore() }) { (_: Int) throws in
+      try failEach {
+        () throws(RateLimiterError) in
+        try limiter.restore()
+      } after: {
+        (_: Int) throws in
         #expect(folder.folder.names.count == 1)
       }
       #expect(try pair.trafficControl() == before)
@@ -135,14 +147,26 @@ extension LabTests {
       let device = try SimulatedSwitch()
       let folder = ThrottleFolder(path: try Lab.temporaryFolder().path + "/throttles")
       let limiter = DevlinkRate(device: "vf", port: try device.port(1), folder: folder, network: network)
-      try failEach({ () throws(RateLimiterError) in try limiter.limit(to: 1_250_000) }) { (_: Int) throws in
+      try failEach {
+        () throws(RateLimiterError) in
+        try limiter.limit(to: 1_250_000)
+      } after: {
+        (_: Int) throws in
         #expect(try device.rate(1) == 0)
         #expect(folder.folder.names.isEmpty)
       }
-      try failEach({ () throws(RateLimiterError) in try limiter.limit(to: 2_500_000) }) { (_: Int) throws in
+      try failEach {
+        () throws(RateLimiterError) in
+        try limiter.limit(to: 2_500_000)
+      } after: {
+        (_: Int) throws in
         #expect(try device.rate(1) == 10)
       }
-      try failEach({ () throws(RateLimiterError) in try limiter.restore() }) { (_: Int) throws in
+      try failEach {
+        () throws(RateLimiterError) in
+        try limiter.restore()
+      } after: {
+        (_: Int) throws in
         #expect(try device.rate(1) == 20)
         #expect(folder.folder.names.count == 1)
       }
