@@ -27,6 +27,8 @@ public final class PoliceFilter: RateLimiter {
     /// In the order of the places.
     var placed: [ThrottleRecord.PlacedFilter]
     var record: ThrottleRecord
+    /// Why there is no filter at a place, by its number.
+    var leftOut: [Int: RateLimiterError] = [:]
   }
 
   /// A limiter that has set nothing yet.
@@ -76,6 +78,12 @@ public final class PoliceFilter: RateLimiter {
     try result.get()
   }
 
+  /// Why places were left out when the limit was set: hardware that was to do it does not. Empty where nothing is set, and
+  /// where all places have their filters.
+  public var leftOut: [RateLimiterError] {
+    held.withLock { held in places.indices.compactMap { held?.leftOut[$0] } }
+  }
+
   /// That filters can be put at each place, as far as looking shows.
   public func check() throws(RateLimiterError) { for place in places { _ = try look(at: place) } }
 
@@ -108,7 +116,13 @@ extension PoliceFilter {
       throw RateLimiterError(device: device, kind: kind, error)
     }
     do throws(RateLimiterError) {
-      for index in places.indices { try put(index, rate, &set) }
+      for index in places.indices {
+        do throws(RateLimiterError) {
+          try put(index, rate, &set)
+        } catch {
+          try leaveOut(index, error, &set)
+        }
+      }
     } catch {
       let failures = ThrottleTakedown(network: network).remove(set.placed, cookie)
       // What could not be taken away stays on record, and restore() tries again.
@@ -123,7 +137,7 @@ extension PoliceFilter {
   private func change(to rate: UInt64, _ held: inout Held) throws(RateLimiterError) {
     var changed: [HookSurvey.Own] = []
     do throws(RateLimiterError) {
-      for (index, place) in places.enumerated() {
+      for (index, place) in places.enumerated() where held.leftOut[index] == nil {
         if let own = try survey(place, held.cookie).own {
           try asking("changing the rate", place) { () throws(NetlinkError) in
             try network.replace(police: own.police, with: PoliceRate(bytesPerSecond: rate, cookie: held.cookie))
@@ -146,6 +160,16 @@ extension PoliceFilter {
       }
       throw error
     }
+  }
+
+  /// Goes on without a place that only hardware was to police, where hardware does not and there is another place.
+  private func leaveOut(_ index: Int, _ error: RateLimiterError, _ held: inout Held) throws(RateLimiterError) {
+    guard places[index].hardwareOnly, case .kernel(.notSupported, _) = error.cause,
+      held.leftOut.count + 1 < places.count
+    else { throw error }
+    let failures = ThrottleTakedown(network: network).remove([held.placed[index]], held.cookie)
+    if !failures.isEmpty { throw error }
+    held.leftOut[index] = error
   }
 
   /// Looks whether a filter can be put there.

@@ -193,6 +193,17 @@ extension LabTests {
           "\($0)".contains("EOPNOTSUPP")
         }
         #expect(try wire.trafficControl() == before)
+        // Together with a place that software polices it is left out, with the reason.
+        let both = PoliceFilter(
+          device: "0000:3b:00.1", places: [.representor(guest.interface), place(true)], folder: folder)
+        for rate in [6_250_000, 1_250_000] as [UInt64] {
+          try both.limit(to: rate)
+          #expect(try both.look().map(\.rate) == [rate] && both.leftOut.count == 1)
+          #expect(both.leftOut.first?.cause == .kernel(.notSupported, words: ""), "\(both.leftOut)")
+          #expect(try wire.trafficControl().contains("clsact") == false)
+        }
+        try both.restore()
+        #expect(both.leftOut.isEmpty)
         // Where others filter, it would go past them.
         _ = try run("tc", "qdisc", "add", "dev", "rep0", "ingress")
         _ = try run("tc", "filter", "add", "dev", "rep0", "ingress", "pref", "9", "matchall", "action", "drop")
