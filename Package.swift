@@ -44,14 +44,16 @@ let package = Package(
     // The layers, in the order of docs/architecture.md: each imports only what stands above it.
     .target(name: "CVFIO", path: ".", sources: ["Sources/CVFIO"], publicHeadersPath: "include"),
     .systemLibrary(name: "CXXHash", pkgConfig: "libxxhash", providers: [.apt(["libxxhash-dev"])]),
-    // Both load their library when it is first needed: see Sources/CPCI/pci.c.
+    // These load their library when it is first needed: see Sources/CPCI/pci.c.
     .target(name: "CPCI"),
     .target(name: "CIBVerbs"),
+    // Its headers have a folder of their own, which a package can name only through a link (pkg-config would link, too).
+    .target(name: "CNetlink", exclude: ["libnl3"], cSettings: [.headerSearchPath("libnl3")]),
     layer("LinuxIO", ["CVFIO"]),
     layer("Migration", []),
     layer("VFIO", ["LinuxIO", "Migration", "CVFIO"]),
     layer("Simulation", ["Migration"]),
-    layer("Topology", ["CIBVerbs", "CPCI", "LinuxIO", "Migration"]),
+    layer("Topology", ["CIBVerbs", "CNetlink", "CPCI", "LinuxIO", "Migration"]),
     layer("Transport", ["LinuxIO", "Migration", "CXXHash"]),
     layer("Engine", ["LinuxIO", "Migration"]),
     .executableTarget(
@@ -64,6 +66,11 @@ let package = Package(
     // Stand-ins for a VMM, for the lab: they share no code with the layers above.
     .executableTarget(name: "device-holder", dependencies: ["CVFIO"], path: "Tests/device-holder"),
     .executableTarget(name: "guest-memory", dependencies: ["CVFIO"], path: "Tests/guest-memory"),
+    // A process that throttles, to be killed; and traffic to be throttled.
+    .executableTarget(
+      name: "throttle-holder", dependencies: ["Migration", "Topology"], path: "Tests/throttle-holder",
+      swiftSettings: settings),
+    .executableTarget(name: "udp-traffic", path: "Tests/udp-traffic"),
     // The test requests of the kernel's mock IOMMU.
     .target(name: "MockIOMMU", dependencies: ["CVFIO"], path: "Tests/MockIOMMU", publicHeadersPath: "."),
     // tools/bench runs these; the C side is what the figures are held against.
@@ -79,7 +86,7 @@ let package = Package(
     .target(
       name: "TopologyFixtures", dependencies: ["Topology"], path: "Tests/TopologyFixtures", exclude: ["Descriptions"],
       swiftSettings: settings),
-    tests("TopologyTests", ["Migration", "Topology", "TopologyFixtures"]),
+    tests("TopologyTests", ["LinuxIO", "Migration", "Topology", "TopologyFixtures"]),
     tests(
       "CommandTests",
       ["vfio-ferry", "Migration", "Simulation", "Topology", "TopologyFixtures", "Transport", argumentParser]),
@@ -87,7 +94,8 @@ let package = Package(
     tests(
       "LabTests",
       [
-        "vfio-ferry", "device-holder", "guest-memory", "Engine", "LinuxIO", "Migration", "Topology", "Transport",
+        "vfio-ferry", "device-holder", "guest-memory", "throttle-holder", "udp-traffic", "Engine", "LinuxIO",
+        "Migration", "Topology", "Transport",
         "VFIO", "MockIOMMU",
         argumentParser,
       ]),

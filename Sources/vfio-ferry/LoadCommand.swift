@@ -50,6 +50,8 @@ struct LoadCommand: FerryCommand {
     if devices.isEmpty { throw ValidationError("name a device") }
   }
 
+  var changesDevices: Bool { true }
+
   func execute(_ console: Console) throws {
     if access.pid != nil, !session.force { throw CommandFailure.refused(StateCommand.needsForce) }
     if let program = command.first, Files.program(program) == nil {

@@ -2,6 +2,7 @@
 internal import ArgumentParser
 internal import Glibc
 internal import LinuxIO
+internal import Topology
 
 @main
 struct Main {
@@ -26,6 +27,9 @@ struct Main {
     }
     do {
       if let runnable = command as? any FerryCommand {
+        if runnable.changesDevices {
+          for line in ThrottleFolder().putBackLeftovers() { console.note("vfio-ferry: \(line)") }
+        }
         try runnable.execute(console)
       } else {
         // Help, completion scripts: the parser's own commands.
@@ -67,9 +71,15 @@ struct Main {
 
 /// A command that runs against a console, in the program and in a test.
 protocol FerryCommand: ParsableCommand {
+  /// Whether it changes devices; then what an earlier run has left throttled is put back first.
+  var changesDevices: Bool { get }
   /// Does it.
   /// - Throws: ``CommandFailure``.
   func execute(_ console: Console) throws
+}
+
+extension FerryCommand {
+  var changesDevices: Bool { false }
 }
 
 struct VFIOFerry: ParsableCommand {

@@ -45,6 +45,8 @@ struct SaveCommand: FerryCommand {
     }
   }
 
+  var changesDevices: Bool { true }
+
   func execute(_ console: Console) throws {
     if access.pid != nil, !session.force { throw CommandFailure.refused(StateCommand.needsForce) }
     let deviceAccess = DeviceAccess(way: access.way)

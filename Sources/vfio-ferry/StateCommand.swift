@@ -40,6 +40,8 @@ struct StateCommand: FerryCommand {
   @Argument(help: ArgumentHelp("The device.", valueName: "DEV"))
   var device: String
 
+  var changesDevices: Bool { through != nil }
+
   func execute(_ console: Console) throws {
     let deviceAccess = DeviceAccess(way: access.way)
     guard let through else {

@@ -25,6 +25,8 @@ struct WalkCommand: FerryCommand {
   @Argument(help: ArgumentHelp("The device.", valueName: "DEV"))
   var device: String
 
+  var changesDevices: Bool { true }
+
   func execute(_ console: Console) throws {
     if access.pid != nil, !force { throw CommandFailure.refused(StateCommand.needsForce) }
     try SignalDesk.open()

@@ -11,8 +11,10 @@ class Puppet {
 
   var pid: Int32 { process.processIdentifier }
 
+  /// - Parameter program: one that was built with the tests, or a path.
   init(_ program: String, _ arguments: [String]) throws {
-    process.executableURL = Lab.products.appendingPathComponent(program)
+    process.executableURL =
+      program.hasPrefix("/") ? URL(fileURLWithPath: program) : Lab.products.appendingPathComponent(program)
     process.arguments = arguments
     process.standardInput = input
     process.standardOutput = output

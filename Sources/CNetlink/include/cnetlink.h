@@ -1,0 +1,139 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * What vfio-ferry asks over netlink: police filters of traffic control, and devlink's rates. See netlink.c for why this is
+ * in C.
+ *
+ * Calls return 0 or an errno, positive. Who passes a struct vf_netlink_words finds there what the kernel said besides.
+ */
+#ifndef VFIO_FERRY_CNETLINK_H
+#define VFIO_FERRY_CNETLINK_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+/* A socket. For one thread at a time. */
+struct vf_netlink;
+
+/* What the kernel said of the last request that failed, in words; empty where it said nothing. */
+struct vf_netlink_words {
+	char text[192];
+};
+
+/* The kernel's two families that are spoken here. */
+enum vf_netlink_family {
+	vf_netlink_route,
+	vf_netlink_devlink,
+};
+
+/*
+ * ELIBACC where libnl is not installed; for devlink ENOENT where the kernel has none. The caller closes what it gets.
+ */
+int vf_netlink_open(enum vf_netlink_family family, struct vf_netlink **netlink);
+void vf_netlink_close(struct vf_netlink *netlink);
+
+/* Traffic control. An interface is given by its number, as elsewhere in the kernel. */
+
+/* Where packets are looked at. */
+enum vf_hook {
+	vf_hook_ingress,
+	vf_hook_egress,
+};
+
+/* The qdisc that holds both hooks. */
+struct vf_hooks {
+	bool present;
+	/* Its kind: "clsact" has both hooks, "ingress" one. */
+	char kind[16];
+	/* Whether its filters are in a block that other interfaces share. */
+	bool shared;
+};
+
+int vf_tc_hooks(struct vf_netlink *netlink, int interface, struct vf_hooks *hooks, struct vf_netlink_words *words);
+/* EEXIST where there is such a qdisc, of whatever kind. */
+int vf_tc_add_clsact(struct vf_netlink *netlink, int interface, struct vf_netlink_words *words);
+int vf_tc_delete_clsact(struct vf_netlink *netlink, int interface, struct vf_netlink_words *words);
+
+/*
+ * Sixteen bytes that an action carries for whoever made it: by these a filter is known. What begins with the same eight
+ * is kin: made by the same program for something else.
+ */
+struct vf_cookie {
+	uint8_t bytes[16];
+};
+
+/* What is at a hook, and a filter with a given cookie among it. */
+struct vf_survey {
+	/* Filters of all chains: of others, and kin. */
+	uint32_t others;
+	uint32_t kin;
+	/* The smallest preference that is free in chain 0, and the smallest that a filter of others has; 0 for none. */
+	uint16_t free_preference;
+	uint16_t first_other;
+	/* The filter with the cookie. */
+	bool found;
+	uint16_t preference;
+	/* The bits that the kernel keeps a filter's place in: preference above, protocol below. */
+	uint32_t info;
+	uint32_t handle;
+	char kind[16];
+	/* The TCA_CLS_FLAGS_… of the filter. */
+	bool in_hardware;
+	/* Its police action: number, rate in bytes a second, packets seen and dropped. */
+	uint32_t police;
+	uint64_t rate;
+	uint64_t bytes;
+	uint32_t drops;
+};
+
+int vf_tc_survey(struct vf_netlink *netlink, int interface, enum vf_hook hook, const struct vf_cookie *cookie,
+		 struct vf_survey *survey, struct vf_netlink_words *words);
+
+struct vf_police {
+	uint64_t rate; /* bytes a second */
+	uint64_t burst; /* bytes */
+	struct vf_cookie cookie;
+	/* What follows for a packet within the rate: other filters, or this action's successor. */
+	bool pipe;
+};
+
+struct vf_filter {
+	int interface;
+	enum vf_hook hook;
+	uint16_t preference;
+	struct vf_police police;
+	/* Where to send what is within the rate; 0 leaves that to the filters after this one. */
+	int redirect;
+	/* The destination that is looked for; without has_mac every packet is meant. */
+	bool has_mac;
+	uint8_t mac[6];
+	/* Refuse unless hardware does it. The corresponding C constant is TCA_CLS_FLAGS_SKIP_SW. */
+	bool hardware_only;
+};
+
+/* EEXIST or EINVAL where the preference is taken. */
+int vf_tc_add_filter(struct vf_netlink *netlink, const struct vf_filter *filter, struct vf_netlink_words *words);
+/* The filter that a survey found. */
+int vf_tc_delete_filter(struct vf_netlink *netlink, int interface, enum vf_hook hook, const struct vf_survey *found,
+			struct vf_netlink_words *words);
+/* Gives the police action with that number another rate, at one stroke. */
+int vf_tc_replace_police(struct vf_netlink *netlink, uint32_t number, const struct vf_police *police,
+			 struct vf_netlink_words *words);
+
+/* devlink. A port is given as devlink does: bus, device and number. */
+
+struct vf_devlink_port {
+	const char *bus;
+	const char *device;
+	uint32_t number;
+};
+
+/* The port of a virtual function of this host; ENOENT where the device has none. */
+int vf_devlink_find_port(struct vf_netlink *netlink, const char *bus, const char *device, uint16_t function,
+			 uint32_t *number, struct vf_netlink_words *words);
+/* The most that the port's function may send, bytes a second, 0 for no limit. ENODEV where the port has no rate. */
+int vf_devlink_get_rate(struct vf_netlink *netlink, const struct vf_devlink_port *port, uint64_t *rate,
+			struct vf_netlink_words *words);
+int vf_devlink_set_rate(struct vf_netlink *netlink, const struct vf_devlink_port *port, uint64_t rate,
+			struct vf_netlink_words *words);
+
+#endif

@@ -1,0 +1,104 @@
+// SPDX-License-Identifier: Apache-2.0
+internal import Glibc
+
+/// A folder of small texts that only this user can write, for what has to be found after a crash.
+///
+/// What is in it is believed only as far as its owner and permissions show that nobody else can have written it.
+public struct PrivateFolder: Hashable, Sendable {
+  /// Where it is.
+  public let path: String
+
+  /// A folder by its path; nothing is made or looked at.
+  public init(path: String) { self.path = path }
+
+  /// Makes the folder where it is missing, for this user alone (0700), and the folder above it.
+  /// - Throws: EPERM where there is something that another user could change.
+  public func make() throws(SystemError) {
+    let above = path.split(separator: "/", omittingEmptySubsequences: false).dropLast().joined(separator: "/")
+    if !above.isEmpty { try Self.makeFolder(above) }
+    try Self.makeFolder(path)
+    try check()
+  }
+
+  /// Whether there is such a folder at all.
+  public var exists: Bool { Files.exists(path) }
+
+  /// That it is a folder, this user's, and that nobody else can write in it.
+  /// - Throws: EPERM where it is otherwise.
+  public func check() throws(SystemError) {
+    var status = stat()
+    let result = unsafe lstat(path, &status)
+    let error = errno
+    if result != 0 { throw SystemError("looking at", path, errno: error) }
+    guard status.st_mode & S_IFMT == S_IFDIR, status.st_uid == geteuid(), status.st_mode & 0o022 == 0 else {
+      throw SystemError("trusting what is in", path, errno: EPERM)
+    }
+  }
+
+  /// The names in it, sorted; empty where there is no such folder.
+  public var names: [String] { Files.names(in: path) }
+
+  /// Reads a text.
+  /// - Parameter maximum: the most bytes that it may have.
+  /// - Throws: EPERM where it is not a regular file of this user's alone, EFBIG where it is larger.
+  public func read(_ name: String, maximum: Int) throws(SystemError) -> [UInt8] {
+    let file = try Descriptor.open("\(path)/\(name)", O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY)
+    var status = stat()
+    let result = unsafe fstat(file.rawValue, &status)
+    let error = errno
+    if result != 0 { throw SystemError("looking at", file.subject, errno: error) }
+    guard status.st_mode & S_IFMT == S_IFREG, status.st_uid == geteuid(), status.st_mode & 0o022 == 0 else {
+      throw SystemError("trusting", file.subject, errno: EPERM)
+    }
+    var bytes: [UInt8] = []
+    var chunk = [UInt8](repeating: 0, count: maximum + 1)
+    while bytes.count <= maximum {
+      var span = chunk.mutableSpan
+      let count = try file.read(into: &span)
+      if count == 0 { return bytes }
+      bytes += chunk[..<count]
+    }
+    throw SystemError("reading", file.subject, errno: EFBIG)
+  }
+
+  /// Writes a text that is not there yet, and returns when it is safe on the disk.
+  /// - Throws: EEXIST where it is there. Nothing is left of a text that could not be written.
+  public func add(_ name: String, _ text: String) throws(SystemError) {
+    let file = try Descriptor.open("\(path)/\(name)", O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW, mode: 0o600)
+    do throws(SystemError) {
+      try file.writeAll(Array(text.utf8).span, at: 0)
+      try file.synchronize()
+      try synchronize()
+    } catch {
+      Files.remove(file.subject)
+      throw error
+    }
+  }
+
+  /// Puts another text in place of one, at one stroke, and returns when it is safe on the disk.
+  /// - Parameter temporary: what the new text is called until then; nothing may have that name.
+  public func replace(_ name: String, _ text: String, temporary: String) throws(SystemError) {
+    try add(temporary, text)
+    do throws(SystemError) {
+      try Files.rename("\(path)/\(temporary)", to: "\(path)/\(name)")
+    } catch {
+      Files.remove("\(path)/\(temporary)")
+      throw error
+    }
+    try synchronize()
+  }
+
+  /// Removes a text, if it is there.
+  public func remove(_ name: String) { Files.remove("\(path)/\(name)") }
+
+  /// Waits until the names in it are on the disk.
+  private func synchronize() throws(SystemError) {
+    try Descriptor.open(path, O_RDONLY | O_DIRECTORY).synchronize()
+  }
+
+  private static func makeFolder(_ path: String) throws(SystemError) {
+    let result = unsafe mkdir(path, 0o700)
+    let error = errno
+    if result != 0, error != EEXIST { throw SystemError("making", path, errno: error) }
+  }
+}
