@@ -11,7 +11,8 @@ public import Migration
 public final class KernelDevice: MigratableDevice {
   /// The name that messages use.
   public let name: DeviceName
-  private let descriptor: Descriptor
+  /// For the requests on it, which are in this file and DeviceLog.swift.
+  let descriptor: Descriptor
   /// What has to stay open for the device to work: its group with a container, or its iommufd.
   public let support: (any DeviceSupport)?
   /// The number by which its iommufd knows the device; nil where it was not bound here.
