@@ -18,7 +18,7 @@ public final class DeviceLogTracker: DirtyTracker {
     /// What is mapped, and is not about to be unmapped.
     var map: MappedMemory?
     var pageSize: UInt64 = 0
-    var words: LockedWords?
+    var answer = AnswerMemory(.device)
   }
 
   private let device: KernelDevice
@@ -33,13 +33,15 @@ public final class DeviceLogTracker: DirtyTracker {
     self.limits = limits
   }
 
-  /// What to offer for a device: this tracker if the device has a log.
+  /// What to offer for a device: this tracker if the device has a log. The corresponding C constants are
+  /// `VFIO_DEVICE_FEATURE_PROBE` and `VFIO_DEVICE_FEATURE_DMA_LOGGING_START`.
+  /// - Parameter limits: as for ``init(_:limits:)``.
   public static func offer(_ device: KernelDevice, limits: Range<UInt64>? = nil) -> TrackerOffer {
     do throws(SystemError) {
       try device.probeLog()
       return .ready(DeviceLogTracker(device, limits: limits))
     } catch {
-      return .missing(.device, error.errno == ENOTTY ? "the device keeps no log" : "\(error)")
+      return .missing(.device, error.errno == ENOTTY ? "the device has no log of its own" : "\(error)")
     }
   }
 
@@ -59,14 +61,14 @@ public final class DeviceLogTracker: DirtyTracker {
   ) throws(TrackerError) {
     try state.withLock { state throws(TrackerError) in
       guard let watched = state.watched, let map = state.map else { throw TrackerError(.device, .read, .notTracking) }
-      // Runs that share a page of the log are read with one report.
+      // Runs that share a page of the log, or touch, are read with one report.
       var pieces: [Range<UInt64>] = []
       for run in runs {
-        guard let pages = run.pages(of: state.pageSize), watched.covers(pages) else {
+        guard map.contains(run), let pages = run.pages(of: state.pageSize), watched.covers(pages) else {
           throw TrackerError(.device, .read, .notMapped(run.addresses))
         }
-        if let last = pieces.last, last.overlaps(pages) {
-          pieces[pieces.count - 1] = min(last.lowerBound, pages.lowerBound)..<max(last.upperBound, pages.upperBound)
+        if let last = pieces.last, last.lowerBound <= pages.lowerBound, last.upperBound >= pages.lowerBound {
+          pieces[pieces.count - 1] = last.lowerBound..<max(last.upperBound, pages.upperBound)
         } else {
           pieces.append(pages)
         }
@@ -80,32 +82,16 @@ public final class DeviceLogTracker: DirtyTracker {
     _ piece: Range<UInt64>, _ map: MappedMemory, _ state: inout State, into bitmap: inout DirtyBitmap<Words>
   ) throws(TrackerError) {
     let pageSize = state.pageSize
-    let needed = Int(((piece.upperBound - piece.lowerBound) / pageSize + 63) / 64)
-    do throws(SystemError) {
-      if (state.words?.count ?? 0) < needed {
-        state.words = nil
-        state.words = try LockedWords(count: needed)
-      }
-      state.words?.clear(needed)
-      guard var words = state.words.take() else { preconditionFailure() }
+    try state.answer.ask((piece.upperBound - piece.lowerBound) / pageSize) { words throws(SystemError) in
       try device.addLogged(piece, pageSize: pageSize, to: &words)
-      state.words = consume words
-    } catch {
-      throw TrackerError(.device, .read, .errno(ErrorNumber(rawValue: error.errno)))
     }
-    guard let words = state.words.take() else { preconditionFailure() }
     for run in map.runs(touching: piece) {
       let addresses = run.addresses.clamped(to: piece)
       let answer = DirtyAnswer(
         base: piece.lowerBound, pageSize: pageSize, addresses: addresses,
         guest: run.guest + (addresses.lowerBound - run.addresses.lowerBound))
-      do throws(DirtyBitmapError) {
-        try words.withWords { span throws(DirtyBitmapError) in try bitmap.union(span, answer) }
-      } catch {
-        throw TrackerError(.device, .read, .bitmap(error))
-      }
+      try state.answer.add(answer, to: &bitmap)
     }
-    state.words = consume words
   }
 
   /// Watches a run as well: at once where the log does so already, and by a new log where it doesn't.
@@ -116,7 +102,7 @@ public final class DeviceLogTracker: DirtyTracker {
         state.map = map
         return .kept
       }
-      if !watched.ranges.isEmpty { try Self.asking(.add) { () throws(SystemError) in try device.stopLog() } }
+      if !watched.ranges.isEmpty { try kind.asking(.add) { () throws(SystemError) in try device.stopLog() } }
       state.watched = nil
       try begin(map, &state)
       return .restarted
@@ -128,49 +114,53 @@ public final class DeviceLogTracker: DirtyTracker {
     try state.withLock { state throws(TrackerError) in
       guard let watched = state.watched else { throw TrackerError(.device, .stop, .notTracking) }
       state = State()
-      if !watched.ranges.isEmpty { try Self.asking(.stop) { () throws(SystemError) in try device.stopLog() } }
+      if !watched.ranges.isEmpty { try kind.asking(.stop) { () throws(SystemError) in try device.stopLog() } }
     }
   }
 
+  /// Starts the log with as many ranges as the device takes and in pages that it can't make larger.
   private func begin(_ map: MappedMemory, _ state: inout State) throws(TrackerError) {
     var pageSize = map.layout.pageSize
+    // What the device itself made larger stays so.
+    var least = DirtyLayout.unit
     var count = WatchedRanges.maximum
-    // A device that keeps changing its mind is given up.
-    for _ in 0..<12 {
-      let wanted = try WatchedRanges(covering: map.runs, pageSize: pageSize, atMost: count, within: limits)
+    while true {
+      let wanted: WatchedRanges
+      do throws(TrackerError) {
+        wanted = try WatchedRanges(covering: map.runs, pageSize: pageSize, atMost: count, within: limits)
+      } catch {
+        // Smaller pages reach less far beyond the runs.
+        guard pageSize > least else { throw error }
+        pageSize /= 2
+        continue
+      }
       let chosen: UInt64
       do throws(SystemError) {
         // A log of nothing is refused by the kernel.
         chosen = wanted.ranges.isEmpty ? pageSize : try device.startLog(wanted.ranges, pageSize: pageSize)
       } catch {
-        if error.errno == E2BIG, count > 1 {
-          count /= 2
-          continue
+        guard error.errno == E2BIG, wanted.ranges.count > 1 else {
+          throw TrackerError(.device, .start, .errno(ErrorNumber(rawValue: error.errno)))
         }
-        throw TrackerError(.device, .start, .errno(ErrorNumber(rawValue: error.errno)))
+        // What a device takes at most is not told. It is a power of two on all that are known.
+        count = 1 << (Int.bitWidth - 1 - (wanted.ranges.count - 1).leadingZeroBitCount)
+        continue
       }
-      let isSize = chosen.nonzeroBitCount == 1 && chosen >= DirtyLayout.unit
-      if isSize, wanted.isAligned(to: chosen) {
+      guard chosen.nonzeroBitCount == 1, chosen >= DirtyLayout.unit else {
+        try kind.asking(.start) { () throws(SystemError) in try device.stopLog() }
+        throw TrackerError(.device, .start, .pageSize(chosen))
+      }
+      if wanted.isAligned(to: chosen) {
         state.watched = wanted
         state.map = map
         state.pageSize = chosen
         return
       }
-      // Rounded to the pages of the device, so that none of them reaches beyond what is asked for.
-      try Self.asking(.start) { () throws(SystemError) in try device.stopLog() }
-      guard isSize, chosen > pageSize else { throw TrackerError(.device, .start, .pageSize(chosen)) }
+      // Rounded to the pages of the device, so that none of them reaches beyond what is asked for. They are larger than
+      // those that were wished for, and larger each time.
+      try kind.asking(.start) { () throws(SystemError) in try device.stopLog() }
       pageSize = chosen
-    }
-    throw TrackerError(.device, .start, .pageSize(pageSize))
-  }
-
-  private static func asking(
-    _ operation: TrackerError.Operation, _ body: () throws(SystemError) -> Void
-  ) throws(TrackerError) {
-    do throws(SystemError) {
-      try body()
-    } catch {
-      throw TrackerError(.device, operation, .errno(ErrorNumber(rawValue: error.errno)))
+      least = chosen
     }
   }
 }

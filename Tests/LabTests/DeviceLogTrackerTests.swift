@@ -20,7 +20,9 @@ extension LabTests {
       try body(device, try device.open())
     }
 
-    private func layout() throws -> DirtyLayout { try DirtyLayout(ranges: [0..<1 << 30], pageSize: Self.page) }
+    private func layout(pageSize: UInt64 = page) throws -> DirtyLayout {
+      try DirtyLayout(ranges: [0..<1 << 30], pageSize: pageSize)
+    }
 
     private func memory(
       _ device: KernelDevice, _ runs: [MappedRun], _ bitmap: inout DirtyBitmap<PrivateWords>
@@ -139,11 +141,57 @@ extension LabTests {
       }
     }
 
+    @Test("a guest that resets its device changes nothing: what was written before and after is told")
+    func reset() throws {
+      try withDevice { synthetic, device in
+        let run = try MappedRun(Self.high..<Self.high + 16 * Self.page, guest: 0)
+        var bitmap = DirtyBitmap(layout: try layout())
+        var memory = try memory(device, [run], &bitmap)
+        try synthetic.set("log_set", "\(Self.high + Self.page) 4096")
+        try synthetic.set("reset", "1")
+        try synthetic.set("log_set", "\(Self.high + 3 * Self.page) 4096")
+        memory.read(into: &bitmap)
+        #expect(take(&bitmap) == [Self.page..<2 * Self.page, 3 * Self.page..<4 * Self.page])
+        #expect(memory.failures.isEmpty)
+      }
+    }
+
+    @Test("large pages that would reach beyond the device's limits are asked for smaller, and still mark whole pages")
+    func limitsOfLargePages() throws {
+      let limits = Self.high + Self.page..<Self.high + 9 * Self.page
+      try withDevice(["log_limits": "\(limits.lowerBound)+\(8 * Self.page)"]) { synthetic, device in
+        let run = try MappedRun(limits, guest: 0)
+        var bitmap = DirtyBitmap(layout: try layout(pageSize: 1 << 21))
+        let tracker = DeviceLogTracker(device, limits: limits)
+        let choice = try TrackerChoice(for: device.name, from: [.ready(tracker)])
+        var memory = TrackedMemory(layout: bitmap.layout, [choice])
+        try memory.add(run, into: &bitmap)
+        memory.start(into: &bitmap)
+        bitmap.clearAll()
+        try synthetic.set("log_set", "\(Self.high + 8 * Self.page) 4096")
+        memory.read(into: &bitmap)
+        #expect(take(&bitmap) == [0..<1 << 21] && memory.failures.isEmpty)
+        let beyond = try MappedRun(Self.high + 9 * Self.page..<Self.high + 10 * Self.page, guest: 1 << 21)
+        try memory.add(beyond, into: &bitmap)
+        #expect(memory.failures.map(\.error.cause) == [.beyondLimits(beyond.addresses)])
+        #expect(take(&bitmap) == [0..<1 << 22] && memory.current.map(\.kind) == [.everything])
+      }
+      // The device's own pages are larger than what its limits leave room for: then there is no log.
+      try withDevice(["log_page_size": "65536"]) { _, device in
+        var map = MappedMemory(layout: try layout())
+        let run = try MappedRun(limits, guest: 0)
+        try map.add(run)
+        #expect(throws: TrackerError(.device, .start, .beyondLimits(limits))) {
+          try DeviceLogTracker(device, limits: limits).start(map)
+        }
+      }
+    }
+
     @Test("a device without a log says so before anything is turned on")
     func none() throws {
       try withDevice(["log": "0"]) { _, device in
         let choice = try TrackerChoice(for: device.name, from: [DeviceLogTracker.offer(device)])
-        #expect(choice.reason.contains("no device: the device keeps no log"))
+        #expect(choice.reason.contains("no device: the device has no log of its own"))
       }
     }
 
