@@ -66,6 +66,8 @@ let package = Package(
     .executableTarget(name: "guest-memory", dependencies: ["CVFIO"], path: "Tests/guest-memory"),
     // The test requests of the kernel's mock IOMMU.
     .target(name: "MockIOMMU", dependencies: ["CVFIO"], path: "Tests/MockIOMMU", publicHeadersPath: "."),
+    // Memory that the lab's tests let devices write to.
+    .target(name: "GuestPages", dependencies: ["CVFIO"], path: "Tests/GuestPages", publicHeadersPath: "."),
     // tools/bench runs these; the C side is what the figures are held against.
     .target(name: "CBaseline", dependencies: ["CVFIO"], path: "Tests/CBaseline", publicHeadersPath: "."),
     .executableTarget(
@@ -88,7 +90,7 @@ let package = Package(
       "LabTests",
       [
         "vfio-ferry", "device-holder", "guest-memory", "Engine", "LinuxIO", "Migration", "Topology", "Transport",
-        "VFIO", "MockIOMMU",
+        "VFIO", "MockIOMMU", "GuestPages",
         argumentParser,
       ]),
   ]
