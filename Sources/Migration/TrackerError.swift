@@ -28,7 +28,7 @@ public struct TrackerError: Error, Hashable, Sendable {
     case alreadyTracking
     /// These I/O addresses are not mapped, or not all of them: the kernel would answer with a part and say that it is all.
     case notMapped(Range<UInt64>)
-    /// The device chose a page size in bytes that is no power of two, under 4,096, or not the one that it chose before.
+    /// The device chose a page size in bytes that is no power of two or not among ``DirtyLayout/pageSizes``.
     case pageSize(UInt64)
     /// The device can't watch these I/O addresses.
     case beyondLimits(Range<UInt64>)

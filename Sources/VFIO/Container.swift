@@ -41,19 +41,19 @@ public final class Container: Sendable {
     var span = bytes.mutableSpan
     Self.store(info, in: &span)
     try descriptor.ioctl(VF_VFIO_IOMMU_GET_INFO, "asking about the IOMMU of", bytes: &span)
-    info = Self.load(bytes.span, at: 0)!
+    info = Self.load(bytes.span, at: 0) ?? info
     guard info.flags & UInt32(VF_VFIO_IOMMU_INFO_CAPS) != 0 else { return nil }
     guard info.argsz <= bytes.count else {
       throw SystemError("asking about the IOMMU of", descriptor.subject, errno: ENOSPC)
     }
     var offset = Int(info.cap_offset)
-    while let header: vf_vfio_info_cap_header = Self.load(bytes.span, at: offset) {
+    while offset > 0, let header: vf_vfio_info_cap_header = Self.load(bytes.span, at: offset) {
       if header.id == UInt16(VF_VFIO_IOMMU_TYPE1_INFO_CAP_MIGRATION) {
         guard let found: vf_vfio_iommu_type1_info_cap_migration = Self.load(bytes.span, at: offset) else { return nil }
         let smallest = found.pgsize_bitmap & (0 &- found.pgsize_bitmap)
         return smallest == 0 ? nil : smallest
       }
-      // They follow each other; one that pointed back would lead in a circle.
+      // They follow each other, and 0 ends them; one that pointed back would lead in a circle.
       guard Int(header.next) > offset else { return nil }
       offset = Int(header.next)
     }
@@ -89,10 +89,10 @@ public final class Container: Sendable {
     try descriptor.ioctl(VF_VFIO_IOMMU_DIRTY_PAGES, "reading the dirty bits of", &request)
   }
 
+  /// What lies there; nil where that is beyond the end.
+  /// - Parameter offset: not negative.
   private static func load<Value: BitwiseCopyable>(_ bytes: Span<UInt8>, at offset: Int) -> Value? {
-    guard offset > 0 || Value.self == vf_vfio_iommu_type1_info.self, offset >= 0,
-      bytes.count - offset >= MemoryLayout<Value>.size
-    else { return nil }
+    guard bytes.count - offset >= MemoryLayout<Value>.size else { return nil }
     return unsafe bytes.withUnsafeBytes { bytes in
       unsafe bytes.loadUnaligned(fromByteOffset: offset, as: Value.self)
     }

@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
+internal import Glibc
 internal import LinuxIO
 public import Migration
 internal import Synchronization
@@ -31,8 +32,12 @@ public final class ContainerTracker: DirtyTracker {
   public func start(_ map: MappedMemory) throws(TrackerError) {
     try state.withLock { state throws(TrackerError) in
       guard state.pageSize == nil else { throw TrackerError(.container, .start, .alreadyTracking) }
-      let told = try kind.asking(.start) { () throws(SystemError) in try container.trackingPageSize() }
-      guard let pageSize = told else { throw TrackerError(.container, .start, .notTracking) }
+      let pageSize = try kind.asking(.start) { () throws(SystemError) in
+        guard let pageSize = try container.trackingPageSize() else {
+          throw SystemError("tracking in", container.descriptor.subject, errno: EOPNOTSUPP)
+        }
+        return pageSize
+      }
       try kind.asking(.start) { () throws(SystemError) in try container.setTracking(true) }
       do throws(TrackerError) {
         // While it is off the kernel refuses every range.

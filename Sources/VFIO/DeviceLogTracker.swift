@@ -146,7 +146,7 @@ public final class DeviceLogTracker: DirtyTracker {
         count = 1 << (Int.bitWidth - 1 - (wanted.ranges.count - 1).leadingZeroBitCount)
         continue
       }
-      guard chosen.nonzeroBitCount == 1, chosen >= DirtyLayout.unit else {
+      guard chosen.nonzeroBitCount == 1, DirtyLayout.pageSizes.contains(chosen) else {
         try kind.asking(.start) { () throws(SystemError) in try device.stopLog() }
         throw TrackerError(.device, .start, .pageSize(chosen))
       }

@@ -36,16 +36,6 @@ extension LabTests {
       return memory
     }
 
-    private func take(_ bitmap: inout DirtyBitmap<PrivateWords>) -> [Range<UInt64>] {
-      var runs: [Range<UInt64>] = []
-      bitmap.forEachRun {
-        runs.append($0)
-        return true
-      }
-      bitmap.clearAll()
-      return runs
-    }
-
     private static let high: UInt64 = 1 << 40
 
     @Test("what the device writes is read exactly, once, at I/O addresses that are not the guest's")
@@ -63,14 +53,53 @@ extension LabTests {
         try synthetic.set("log_set", "\(Self.high + 1 << 30 + 66 * Self.page) 4096")
         memory.read(into: &bitmap)
         #expect(
-          take(&bitmap) == [
+          bitmap.takeRuns() == [
             66 * Self.page..<67 * Self.page, 0x100_0000 + 63 * Self.page..<0x100_0000 + 65 * Self.page,
             0x300_0000 - Self.page..<0x300_0000,
           ])
         memory.read(into: &bitmap)
-        #expect(take(&bitmap) == [] && memory.failures.isEmpty)
+        #expect(bitmap.takeRuns() == [] && memory.failures.isEmpty)
         #expect(memory.stop() == [])
         #expect(try synthetic.referee["log_running"] == 0)
+      }
+    }
+
+    @Test(
+      "of runs at random, in the log's own pages and ranges, every page that was written is told, and none that was not",
+      arguments: [4096, 65536, 1 << 21] as [UInt64], ["merge", "refuse"])
+    func random(logPage: UInt64, tooMany: String) throws {
+      let settings: KeyValuePairs = ["log_page_size": "\(logPage)", "log_max_ranges": "5", "log_too_many": tooMany]
+      try withDevice(settings) { synthetic, device in
+        var (next, guest) = (Self.high + 3 * Self.page, 0 as UInt64)
+        let runs = try (0..<24).map { _ in
+          let length = UInt64.random(in: 1...200) * Self.page
+          defer {
+            // Some touch, some share a page of the log, some are far from each other.
+            next += length + [0, 0, 1, 7, 300, 5000].randomElement()! * Self.page
+            guest += length + Self.page
+          }
+          return try MappedRun(next..<next + length, guest: guest)
+        }
+        var bitmap = DirtyBitmap(layout: try layout())
+        var memory = try memory(device, runs, &bitmap)
+        for _ in 0..<5 {
+          var expected: Set<UInt64> = []
+          for run in (0..<6).map({ _ in runs.randomElement()! }) {
+            let page = run.addresses.lowerBound + UInt64.random(in: 0..<run.length / Self.page) * Self.page
+            try synthetic.set("log_set", "\(page) 4096")
+            let told = page & ~(logPage - 1)..<(page & ~(logPage - 1)) + logPage
+            for run in runs where run.addresses.overlaps(told) {
+              let part = run.addresses.clamped(to: told)
+              let first = run.guest + (part.lowerBound - run.addresses.lowerBound)
+              expected.formUnion(stride(from: first, to: first + (part.upperBound - part.lowerBound), by: 4096))
+            }
+          }
+          memory.read(into: &bitmap)
+          #expect(bitmap.takePages() == expected)
+          memory.read(into: &bitmap)
+          #expect(bitmap.takePages() == [])
+        }
+        #expect(memory.failures.isEmpty && memory.stop().isEmpty)
       }
     }
 
@@ -86,12 +115,12 @@ extension LabTests {
         var memory = try memory(device, runs, &bitmap)
         try synthetic.set("log_set", "\(Self.high + 3 * Self.page) 4096")
         memory.read(into: &bitmap)
-        #expect(take(&bitmap) == both)
+        #expect(bitmap.takeRuns() == both)
         try synthetic.set("log_set", "\(Self.high + 12 * Self.page) 4096")
         try memory.remove(runs[0].addresses, into: &bitmap)
-        #expect(take(&bitmap) == both)
+        #expect(bitmap.takeRuns() == both)
         memory.read(into: &bitmap)
-        #expect(take(&bitmap) == [] && memory.failures.isEmpty)
+        #expect(bitmap.takeRuns() == [] && memory.failures.isEmpty)
       }
     }
 
@@ -104,7 +133,7 @@ extension LabTests {
         var memory = try memory(device, [run], &bitmap)
         #expect(memory.failures.isEmpty == (call != "start"))
         memory.read(into: &bitmap)
-        #expect(take(&bitmap) == (call == "stop" ? [] : [0..<16 * Self.page]))
+        #expect(bitmap.takeRuns() == (call == "stop" ? [] : [0..<16 * Self.page]))
         #expect(memory.current.map(\.kind) == [call == "stop" ? .device : .everything])
         let told = memory.stop() + memory.failures.map(\.error)
         #expect(told.map(\.cause) == [.errno(.inputOutput)])
@@ -122,14 +151,14 @@ extension LabTests {
         #expect(memory.failures.isEmpty)
         try synthetic.set("log_set", "\(Self.high + 1 << 20) 4096")
         memory.read(into: &bitmap)
-        #expect(take(&bitmap) == [64 * Self.page..<65 * Self.page])
+        #expect(bitmap.takeRuns() == [64 * Self.page..<65 * Self.page])
         // Between the first two, which are one range now.
         let between = try MappedRun(Self.high + 1 << 19..<Self.high + 1 << 19 + Self.page, guest: 0)
         try memory.add(between, into: &bitmap)
-        #expect(take(&bitmap) == [])
+        #expect(bitmap.takeRuns() == [])
         let beyond = try MappedRun(Self.high + 9 << 20..<Self.high + 9 << 20 + Self.page, guest: 512 * Self.page)
         try memory.add(beyond, into: &bitmap)
-        #expect(take(&bitmap).count == 4, "a new log knows nothing of before")
+        #expect(bitmap.takeRuns().count == 4, "a new log knows nothing of before")
         #expect(memory.failures.isEmpty && memory.current.map(\.kind) == [.device])
       }
       try withDevice(["log_limits": "0+1G"]) { _, device in
@@ -137,7 +166,7 @@ extension LabTests {
         var memory = try memory(device, runs, &bitmap)
         #expect(memory.failures.map(\.error.cause) == [.errno(ErrorNumber(rawValue: ERANGE))])
         memory.read(into: &bitmap)
-        #expect(take(&bitmap).count == 3)
+        #expect(bitmap.takeRuns().count == 3)
       }
     }
 
@@ -151,7 +180,7 @@ extension LabTests {
         try synthetic.set("reset", "1")
         try synthetic.set("log_set", "\(Self.high + 3 * Self.page) 4096")
         memory.read(into: &bitmap)
-        #expect(take(&bitmap) == [Self.page..<2 * Self.page, 3 * Self.page..<4 * Self.page])
+        #expect(bitmap.takeRuns() == [Self.page..<2 * Self.page, 3 * Self.page..<4 * Self.page])
         #expect(memory.failures.isEmpty)
       }
     }
@@ -170,11 +199,11 @@ extension LabTests {
         bitmap.clearAll()
         try synthetic.set("log_set", "\(Self.high + 8 * Self.page) 4096")
         memory.read(into: &bitmap)
-        #expect(take(&bitmap) == [0..<1 << 21] && memory.failures.isEmpty)
+        #expect(bitmap.takeRuns() == [0..<1 << 21] && memory.failures.isEmpty)
         let beyond = try MappedRun(Self.high + 9 * Self.page..<Self.high + 10 * Self.page, guest: 1 << 21)
         try memory.add(beyond, into: &bitmap)
         #expect(memory.failures.map(\.error.cause) == [.beyondLimits(beyond.addresses)])
-        #expect(take(&bitmap) == [0..<1 << 22] && memory.current.map(\.kind) == [.everything])
+        #expect(bitmap.takeRuns() == [0..<1 << 22] && memory.current.map(\.kind) == [.everything])
       }
       // The device's own pages are larger than what its limits leave room for: then there is no log.
       try withDevice(["log_page_size": "65536"]) { _, device in
@@ -222,7 +251,7 @@ extension LabTests {
       #expect(try synthetic.referee["dma_unreported"] >= 0)
       guest.stop()
       memory.read(into: &bitmap)
-      #expect(try synthetic.referee["dma_unreported"] == 0 && !take(&bitmap).isEmpty)
+      #expect(try synthetic.referee["dma_unreported"] == 0 && !bitmap.takeRuns().isEmpty)
       #expect(memory.failures.isEmpty && memory.stop().isEmpty)
     }
   }
