@@ -51,20 +51,20 @@ struct AnswerMemory: ~Copyable {
     let wordBytes = answer.pageSize * 64
     var index = firstUsed(after: (answer.addresses.lowerBound - answer.base) / wordBytes)
     do throws(DirtyBitmapError) {
-      while index < used.count {
-        let low = answer.base + UInt64(used[index].lowerBound) * wordBytes
-        let end = answer.addresses.upperBound
-        if low >= end { break }
-        // The last word may stand for more than there is, and end beyond 64 bits.
-        let isLast = (end - low - 1) / wordBytes < UInt64(used[index].count)
-        let high = isLast ? end : low + UInt64(used[index].count) * wordBytes
-        let part = answer.addresses.clamped(to: low..<high)
-        let guest = answer.guest + (part.lowerBound - answer.addresses.lowerBound)
-        try memory.withWords { span throws(DirtyBitmapError) in
+      try memory.withWords { span throws(DirtyBitmapError) in
+        while index < used.count {
+          let low = answer.base + UInt64(used[index].lowerBound) * wordBytes
+          let end = answer.addresses.upperBound
+          if low >= end { break }
+          // The last word may stand for more than there is, and end beyond 64 bits.
+          let isLast = (end - low - 1) / wordBytes < UInt64(used[index].count)
+          let high = isLast ? end : low + UInt64(used[index].count) * wordBytes
+          let part = answer.addresses.clamped(to: low..<high)
+          let guest = answer.guest + (part.lowerBound - answer.addresses.lowerBound)
           try bitmap.union(
             span, DirtyAnswer(base: answer.base, pageSize: answer.pageSize, addresses: part, guest: guest))
+          index += 1
         }
-        index += 1
       }
     } catch {
       throw TrackerError(kind, .read, .bitmap(error))
