@@ -73,6 +73,8 @@ let package = Package(
     .executableTarget(name: "udp-traffic", path: "Tests/udp-traffic"),
     // The test requests of the kernel's mock IOMMU.
     .target(name: "MockIOMMU", dependencies: ["CVFIO"], path: "Tests/MockIOMMU", publicHeadersPath: "."),
+    // Memory that the lab's tests let devices write to.
+    .target(name: "GuestPages", dependencies: ["CVFIO"], path: "Tests/GuestPages", publicHeadersPath: "."),
     // tools/bench runs these; the C side is what the figures are held against.
     .target(name: "CBaseline", dependencies: ["CVFIO"], path: "Tests/CBaseline", publicHeadersPath: "."),
     .executableTarget(
@@ -95,8 +97,7 @@ let package = Package(
       "LabTests",
       [
         "vfio-ferry", "device-holder", "guest-memory", "throttle-holder", "udp-traffic", "Engine", "LinuxIO",
-        "Migration", "Topology", "Transport",
-        "VFIO", "MockIOMMU",
+        "Migration", "Topology", "Transport", "VFIO", "MockIOMMU", "GuestPages",
         argumentParser,
       ]),
   ]

@@ -87,6 +87,21 @@ public struct Descriptor: ~Copyable, Sendable {
     }
   }
 
+  /// An ioctl that takes a structure with more behind it, as bytes.
+  @discardableResult
+  public func ioctl(
+    _ request: Int, _ operation: String, bytes: inout MutableSpan<UInt8>
+  ) throws(SystemError) -> Int32 {
+    while true {
+      let result = unsafe bytes.withUnsafeMutableBytes { bytes in
+        unsafe Glibc.ioctl(rawValue, UInt(request), bytes.baseAddress!)
+      }
+      let error = errno
+      if result >= 0 { return result }
+      if error != EINTR { throw SystemError(operation, subject, errno: error) }
+    }
+  }
+
   /// An ioctl that takes a text, such as a device's name.
   @discardableResult
   public func ioctl(_ request: Int, _ operation: String, text: String) throws(SystemError) -> Int32 {

@@ -45,10 +45,30 @@ public struct LockedWords: ~Copyable, @unchecked Sendable {
 
   deinit { unsafe munmap(memory.baseAddress, memory.count * MemoryLayout<UInt64>.stride) }
 
-  /// Makes the first words zero.
-  public mutating func clear(_ words: Int) {
+  /// Makes these words zero.
+  public mutating func clear(_ words: Range<Int>) {
+    precondition(words.lowerBound >= 0 && words.upperBound <= count)
+    unsafe memory[words].update(repeating: 0)
+  }
+
+  /// Where among the first words there are any that are not zero, in ascending order, in blocks of 64 words each. Outside of
+  /// these all of them are zero.
+  public borrowing func used(_ words: Int) -> [Range<Int>] {
     precondition(words >= 0 && words <= count)
-    unsafe memory[..<words].update(repeating: 0)
+    var found: [Range<Int>] = []
+    guard let start = unsafe memory.baseAddress else { return found }
+    for low in stride(from: 0, to: words, by: 64) {
+      let high = min(low + 64, words)
+      var all: UInt64 = 0
+      for index in low..<high { unsafe all |= start[index] }
+      if all == 0 { continue }
+      if let last = found.last, last.upperBound == low {
+        found[found.count - 1] = last.lowerBound..<high
+      } else {
+        found.append(low..<high)
+      }
+    }
+    return found
   }
 
   /// Lends the words for reading.

@@ -102,6 +102,13 @@ public struct MappedMemory: Hashable, Sendable {
     runs.insert(run, at: index)
   }
 
+  /// The runs that have one of these I/O addresses.
+  public func runs(touching addresses: Range<UInt64>) -> ArraySlice<MappedRun> {
+    var first = index(of: addresses.lowerBound)
+    if first > 0, runs[first - 1].addresses.overlaps(addresses) { first -= 1 }
+    return runs[first..<max(first, index(of: addresses.upperBound))]
+  }
+
   /// The run that has these I/O addresses, all of them and no others.
   func run(at addresses: Range<UInt64>) throws(MappedMemoryError) -> MappedRun {
     let index = index(of: addresses.lowerBound)
@@ -109,7 +116,8 @@ public struct MappedMemory: Hashable, Sendable {
     return runs[index]
   }
 
-  mutating func remove(_ run: MappedRun) {
+  /// Lets go of a run; of one that is not there, nothing.
+  public mutating func remove(_ run: MappedRun) {
     let index = index(of: run.addresses.lowerBound)
     if index < runs.count, runs[index] == run { runs.remove(at: index) }
   }

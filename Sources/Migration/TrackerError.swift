@@ -28,6 +28,10 @@ public struct TrackerError: Error, Hashable, Sendable {
     case alreadyTracking
     /// These I/O addresses are not mapped, or not all of them: the kernel would answer with a part and say that it is all.
     case notMapped(Range<UInt64>)
+    /// The device chose a page size in bytes that is no power of two or not among ``DirtyLayout/pageSizes``.
+    case pageSize(UInt64)
+    /// The device can't watch these I/O addresses.
+    case beyondLimits(Range<UInt64>)
   }
 
   /// Which kind of tracker.
@@ -57,6 +61,8 @@ extension TrackerError.Cause: CustomStringConvertible {
     case .notTracking: "it is not on"
     case .alreadyTracking: "it is on already"
     case .notMapped(let range): "the I/O addresses \(hexadecimal(range)) are not mapped, or not all of them"
+    case .pageSize(let size): "the device chose pages of \(size) bytes"
+    case .beyondLimits(let range): "the device can't watch the I/O addresses \(hexadecimal(range))"
     }
   }
 }

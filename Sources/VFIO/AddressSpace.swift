@@ -72,7 +72,7 @@ extension IOMMUFD {
   /// Whether the IOMMU before a device can tell which pages it has written. False where the kernel is too old to say.
   /// The corresponding C constants are `IOMMU_GET_HW_INFO` and `IOMMU_HW_CAP_DIRTY_TRACKING`.
   /// - Parameter device: the number that the iommufd knows it by.
-  /// - Throws: what the kernel answered; EOPNOTSUPP where the device has no IOMMU of its own, as emulated ones.
+  /// - Throws: what the kernel answered; ``hasNoIOMMU(_:)`` tells what it says of emulated devices.
   public func canTrackWrites(of device: UInt32) throws(SystemError) -> Bool {
     var request = vf_iommu_hw_info()
     request.size = UInt32(MemoryLayout<vf_iommu_hw_info>.size)
@@ -80,4 +80,8 @@ extension IOMMUFD {
     try descriptor.ioctl(VF_IOMMU_GET_HW_INFO, "asking about the IOMMU of a device in", &request)
     return request.out_capabilities & UInt64(VF_IOMMU_HW_CAP_DIRTY_TRACKING) != 0
   }
+
+  /// Whether that is what ``canTrackWrites(of:)`` says of a device that has no IOMMU of its own, as emulated ones: ENOENT,
+  /// because an iommufd keeps no device for them; EOPNOTSUPP where the IOMMU's driver has nothing to tell.
+  static func hasNoIOMMU(_ error: SystemError) -> Bool { error.errno == ENOENT || error.errno == EOPNOTSUPP }
 }

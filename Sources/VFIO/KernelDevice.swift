@@ -3,6 +3,7 @@ internal import CVFIO
 internal import Glibc
 public import LinuxIO
 public import Migration
+internal import Synchronization
 
 /// A VFIO device of this machine's kernel.
 ///
@@ -11,25 +12,30 @@ public import Migration
 public final class KernelDevice: MigratableDevice {
   /// The name that messages use.
   public let name: DeviceName
-  private let descriptor: Descriptor
+  /// For the requests on it, which are in this file, Attachment.swift and DeviceLog.swift.
+  let descriptor: Descriptor
   /// What has to stay open for the device to work: its group with a container, or its iommufd.
   public let support: (any DeviceSupport)?
   /// The number by which its iommufd knows the device; nil where it was not bound here.
   public let iommufdNumber: UInt32?
+  /// What its I/O addresses mean, kept alive: see ``attachment``.
+  let attached: Mutex<Attachment?>
 
   /// Takes over a descriptor of a device that is open already: bound to an iommufd, or obtained from a group.
   /// - Parameters:
   ///   - descriptor: becomes the object's own, in success and in failure.
   ///   - support: kept alive as long as the device.
   ///   - iommufdNumber: what the iommufd that it is bound to calls it, where that is known.
+  ///   - attachment: what it is attached to already, where that is known.
   public init(
     adopting descriptor: consuming Descriptor, name: DeviceName, support: (any DeviceSupport)? = nil,
-    iommufdNumber: UInt32? = nil
+    iommufdNumber: UInt32? = nil, attachment: Attachment? = nil
   ) {
     self.name = name
     self.descriptor = descriptor
     self.support = support
     self.iommufdNumber = iommufdNumber
+    attached = Mutex(attachment)
   }
 
   /// Lets a command that this program becomes inherit the device's descriptor.

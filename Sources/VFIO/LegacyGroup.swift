@@ -6,12 +6,13 @@ public import Migration
 
 /// A VFIO group with a container: the older way to open devices, for kernels and VMMs without iommufd.
 ///
-/// It owns both descriptors; the devices obtained from it keep it alive. A group can be open once, so the devices of
-/// one group share one object.
+/// It owns its descriptor and keeps the container alive; the devices obtained from it keep it alive. A group can be open
+/// once, so the devices of one group share one object.
 public final class LegacyGroup: DeviceSupport {
   /// The IOMMU group's number.
   public let number: Int
-  private let container: Descriptor
+  /// The container that the group is in, of its own.
+  public let container: Container
   private let group: Descriptor
 
   /// Opens the group, gives it a container of its own, and chooses the type 1 IOMMU.
@@ -20,18 +21,17 @@ public final class LegacyGroup: DeviceSupport {
   ///   - folder: where the nodes are.
   public init(number: Int, folder: String = "/dev/vfio") throws(OpeningError) {
     do throws(SystemError) {
-      let container = try Descriptor.open("\(folder)/vfio", O_RDWR)
-      let version = try container.ioctl(VF_VFIO_GET_API_VERSION, "asking for the version of")
+      let container = try Container(path: "\(folder)/vfio")
       let group = try Descriptor.open("\(folder)/\(number)", O_RDWR)
       var status = vf_vfio_group_status()
       status.argsz = UInt32(MemoryLayout<vf_vfio_group_status>.size)
       try group.ioctl(VF_VFIO_GROUP_GET_STATUS, "looking at", &status)
-      guard version == VF_VFIO_API_VERSION, status.flags & UInt32(VF_VFIO_GROUP_FLAGS_VIABLE) != 0 else {
+      guard status.flags & UInt32(VF_VFIO_GROUP_FLAGS_VIABLE) != 0 else {
         throw SystemError("using", "\(folder)/\(number)", errno: EPERM)
       }
-      var containerNumber = container.rawValue
+      var containerNumber = container.descriptor.rawValue
       try group.ioctl(VF_VFIO_GROUP_SET_CONTAINER, "giving a container to", &containerNumber)
-      try container.ioctl(VF_VFIO_SET_IOMMU, "choosing the IOMMU of", value: CInt(VF_VFIO_TYPE1v2_IOMMU))
+      try container.chooseIOMMU()
       self.number = number
       self.container = container
       self.group = group
@@ -51,8 +51,9 @@ public final class LegacyGroup: DeviceSupport {
   /// The variable is `VFIO_FERRY_GROUPS`, the value `GROUP=NUMBER,CONTAINER`.
   public func handOver() throws(SystemError) -> HandedOver {
     try group.setCloseOnExec(false)
-    try container.setCloseOnExec(false)
-    return HandedOver(variable: "VFIO_FERRY_GROUPS", value: "\(number)=\(group.rawValue),\(container.rawValue)")
+    try container.descriptor.setCloseOnExec(false)
+    return HandedOver(
+      variable: "VFIO_FERRY_GROUPS", value: "\(number)=\(group.rawValue),\(container.descriptor.rawValue)")
   }
 
   /// Opens a device of the group. **This resets a PCI device** when nobody else has it open.

@@ -15,7 +15,7 @@ public final class PageTableTracker: DirtyTracker {
   private struct State: ~Copyable {
     /// With no device; there while tracking is on.
     var scratch: AddressSpace?
-    var words: LockedWords?
+    var answer = AnswerMemory(.iommu)
   }
 
   /// What it reads.
@@ -31,9 +31,9 @@ public final class PageTableTracker: DirtyTracker {
   public func start(_ map: MappedMemory) throws(TrackerError) {
     try state.withLock { state throws(TrackerError) in
       guard state.scratch == nil else { throw TrackerError(.iommu, .start, .alreadyTracking) }
-      let scratch = try Self.asking(.start) { () throws(SystemError) in try AddressSpace(in: table.space.iommufd) }
+      let scratch = try kind.asking(.start) { () throws(SystemError) in try AddressSpace(in: table.space.iommufd) }
       for run in map.runs { try check(run, scratch) }
-      try Self.asking(.start) { () throws(SystemError) in try table.setTracking(true) }
+      try kind.asking(.start) { () throws(SystemError) in try table.setTracking(true) }
       state.scratch = scratch
     }
   }
@@ -50,27 +50,12 @@ public final class PageTableTracker: DirtyTracker {
         // A page in which the run has a border, or lies otherwise than in the guest, is asked for in smaller ones.
         let aligned = run.addresses.lowerBound | run.addresses.upperBound | run.guest | layout.pageSize
         let pageSize = aligned & (0 &- aligned)
-        let needed = Int((run.length / pageSize + 63) / 64)
-        var words: LockedWords
-        if let had = state.words.take(), had.count >= needed {
-          words = had
-        } else {
-          words = try Self.asking(.read) { () throws(SystemError) in try LockedWords(count: needed) }
-        }
-        words.clear(needed)
-        do throws(SystemError) {
+        try state.answer.ask(run.length / pageSize) { words throws(SystemError) in
           try table.addDirty(run.addresses, pageSize: pageSize, clears: purpose == .next, to: &words)
-        } catch {
-          throw TrackerError(.iommu, .read, .errno(ErrorNumber(rawValue: error.errno)))
         }
         let answer = DirtyAnswer(
           base: run.addresses.lowerBound, pageSize: pageSize, addresses: run.addresses, guest: run.guest)
-        do throws(DirtyBitmapError) {
-          try words.withWords { span throws(DirtyBitmapError) in try bitmap.union(span, answer) }
-        } catch {
-          throw TrackerError(.iommu, .read, .bitmap(error))
-        }
-        state.words = consume words
+        try state.answer.add(answer, to: &bitmap)
         try check(run, scratch)
       }
     }
@@ -90,25 +75,15 @@ public final class PageTableTracker: DirtyTracker {
     try state.withLock { state throws(TrackerError) in
       guard state.scratch != nil else { throw TrackerError(.iommu, .stop, .notTracking) }
       state.scratch = nil
-      state.words = nil
-      try Self.asking(.stop) { () throws(SystemError) in try table.setTracking(false) }
+      state.answer = AnswerMemory(.iommu)
+      try kind.asking(.stop) { () throws(SystemError) in try table.setTracking(false) }
     }
   }
 
   private func check(_ run: MappedRun, _ scratch: AddressSpace) throws(TrackerError) {
-    let isMapped = try Self.asking(.check) { () throws(SystemError) in
+    let isMapped = try kind.asking(.check) { () throws(SystemError) in
       try table.space.isMapped(run.addresses, scratch: scratch)
     }
     if !isMapped { throw TrackerError(.iommu, .check, .notMapped(run.addresses)) }
-  }
-
-  private static func asking<Result: ~Copyable>(
-    _ operation: TrackerError.Operation, _ body: () throws(SystemError) -> Result
-  ) throws(TrackerError) -> Result {
-    do throws(SystemError) {
-      return try body()
-    } catch {
-      throw TrackerError(.iommu, operation, .errno(ErrorNumber(rawValue: error.errno)))
-    }
   }
 }

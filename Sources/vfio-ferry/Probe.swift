@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
+internal import LinuxIO
 internal import Migration
 internal import Topology
 internal import VFIO
@@ -8,6 +9,8 @@ struct Probe {
   private(set) var features: MigrationFeatures?
   private(set) var state: MigrationState?
   private(set) var stopCopyBytes: UInt64?
+  /// What would track the guest pages that it writes, and why that.
+  private(set) var tracker: TrackerChoice?
   /// Why it says nothing, or not all.
   private(set) var problem: String?
 
@@ -20,6 +23,12 @@ struct Probe {
     } catch {
       problem = error.errno == .notTypewriter ? "not migratable" : "\(error)"
     }
+    // A page table can be asked for by who has bound the device. One that somebody else holds stays where it is.
+    if let iommufd = device.support as? IOMMUFD, let space = try? AddressSpace(in: iommufd) {
+      try? device.attachTracking(to: space)
+    }
+    var offers = TrackerOffers()
+    tracker = try? TrackerChoice(for: device.name, from: offers.offers(for: device))
   }
 
   /// Binds the device, asks it, and lets it go again.
@@ -61,6 +70,8 @@ extension DeviceRecord {
       "state": JSON((probe?.state ?? debugState)?.name),
       "features": probe?.features.map { .array($0.names.map { .string($0) }) } ?? .null,
       "stop_copy_bytes": JSON(probe?.stopCopyBytes),
+      "tracker": JSON(probe?.tracker?.kind.rawValue),
+      "tracker_reason": JSON(probe?.tracker?.reason),
       "problem": JSON(probe?.problem),
     ])
   }

@@ -7,8 +7,9 @@ struct ShowCommand: FerryCommand {
   static let configuration = CommandConfiguration(
     commandName: "show", abstract: "Show what is known of a device, without binding it.",
     discussion: """
-      Features are what only the device itself can tell: through the descriptor that a process holds (--pid), one that \
-      was inherited (--fd), or by binding the device (--probe), which resets a PCI device.
+      Features, and what can track the guest pages that it writes, are what only the device itself can tell: through the \
+      descriptor that a process holds (--pid), one that was inherited (--fd), or by binding the device (--probe), which \
+      resets a PCI device.
       """)
 
   @OptionGroup var format: FormatOptions
@@ -43,6 +44,7 @@ struct ShowCommand: FerryCommand {
       rows.append(["migration", record.migrationSummary(answer)])
       rows.append(["state", (answer?.state ?? record.debugState)?.name ?? "unknown"])
     }
+    if record.isOnVFIO { rows.append(["dirty pages", answer?.tracker?.reason ?? "unknown"]) }
     if let bytes = answer?.stopCopyBytes { rows.append(["stop-copy size", Figures.bytes(bytes)]) }
     rows.append(["sysfs", record.sysfs])
     for line in TextTable.lines(rows) { console.line(line) }

@@ -167,6 +167,8 @@ do {
     _ = try move(try filled(mebibytes << 20), to: Descriptor.inMemory(name: "engine"))
   } else if arguments.dropFirst() == ["--quiesce"] {
     if try !benchQuiescing() { exit(1) }
+  } else if arguments.dropFirst() == ["--trackers"] {
+    if try !benchTrackers() { exit(1) }
   } else if arguments.dropFirst() == ["--dirty"] {
     if try !benchDirtyPages() { exit(1) }
   } else if arguments.dropFirst() == ["--simulation"] {
@@ -176,7 +178,7 @@ do {
     let results = [benchStart(arguments[1]), try benchMove(1 << 30), try benchMemory()]
     if results.contains(false) { exit(1) }
   } else {
-    fail("usage: ferry-bench PATH-OF-VFIO-FERRY, --dirty, --simulation, or in the lab --quiesce")
+    fail("usage: ferry-bench PATH-OF-VFIO-FERRY, --dirty, --simulation, or in the lab --quiesce, --trackers")
   }
 } catch {
   fail("\(error)")

@@ -3,6 +3,7 @@ import Foundation
 import LinuxIO
 import Migration
 import Testing
+import Topology
 import VFIO
 
 extension LabTests {
@@ -128,6 +129,48 @@ extension LabTests {
       let show = try Lab.ferry(["show", nvme, "--pid", "\(holder.pid)"])
       #expect(show.status == 0 && show.out.contains("not migratable"), "\(show.out) \(show.err)")
       holder.quit()
+    }
+
+    @Test(
+      "bound and attached, it has nobody who tracks its writes; that is found, with the reason, and everything is dirty"
+    )
+    func tracker() throws {
+      let nvme = try #require(Lab.nvme)
+      let iommufd = try IOMMUFD()
+      let record = try Lab.record(nvme)
+      let device = try iommufd.openDevice(node: try #require(record.node), name: record.name)
+      let space = try AddressSpace(in: iommufd)
+      let number = try #require(device.iommufdNumber)
+      #expect(try !iommufd.canTrackWrites(of: number))
+      #expect(throws: SystemError.self) { try PageTable(for: number, of: space) }
+      try device.attachTracking(to: space)
+      guard case .addressSpace = device.attachment else {
+        Issue.record("it is attached to \(String(describing: device.attachment))")
+        return
+      }
+      var offers = TrackerOffers()
+      let choice = try TrackerChoice(for: device.name, from: offers.offers(for: device))
+      let reason =
+        "everything; no iommu: the IOMMU can't track writes; no device: the device has no log of its own; "
+        + "no container: the device is in an iommufd"
+      #expect(choice.kind == .everything && choice.reason == reason)
+      var memory = TrackedMemory(layout: try DirtyLayout(ranges: [0..<1 << 20], pageSize: 4096), [choice])
+      var bitmap = DirtyBitmap(layout: memory.map.layout)
+      try memory.add(MappedRun(1 << 32..<1 << 32 + 8192, guest: 0), into: &bitmap)
+      memory.start(into: &bitmap)
+      bitmap.clearAll()
+      memory.read(into: &bitmap)
+      #expect(try bitmap.count(in: 0..<1 << 20) == 2 && memory.failures.isEmpty && memory.stop().isEmpty)
+      try device.detach()
+      let show = try Lab.ferry(["show", nvme, "--json"])
+      #expect(show.out.contains("\"tracker\":null"), "\(show.out)")
+    }
+
+    @Test("show --probe says why the nvme's writes can't be tracked")
+    func shownTracker() throws {
+      let nvme = try #require(Lab.nvme)
+      let show = try Lab.ferry(["show", nvme, "--json", "--probe"])
+      #expect(show.out.contains("\"tracker\":\"everything\"") && show.out.contains("can't track writes"), "\(show.out)")
     }
 
     @Test("a flush reads the registers of the PCI function itself; a function that is gone is an error")

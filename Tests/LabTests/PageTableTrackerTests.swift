@@ -13,69 +13,6 @@ extension LabTests {
   struct PageTableTrackerTests {
     static let page: UInt64 = 4096
 
-    /// An iommufd with an address space, a mock device, and a page table that it is attached to.
-    private final class Mock {
-      let descriptor: Descriptor
-      let iommufd: IOMMUFD
-      let space: AddressSpace
-      let device: mock_device
-      let table: PageTable
-      let tracker: PageTableTracker
-
-      init() throws {
-        descriptor = try Descriptor.open("/dev/iommu", O_RDWR)
-        iommufd = IOMMUFD(adopting: try descriptor.duplicate())
-        space = try AddressSpace(in: iommufd)
-        device = try Mock.device(descriptor.rawValue, space)
-        table = try PageTable(for: device.device, of: space)
-        try Mock.done(mock_device_attach(descriptor.rawValue, device.standard_device, table.number))
-        tracker = PageTableTracker(table)
-      }
-
-      static func device(_ descriptor: Int32, _ space: AddressSpace, canTrack: Bool = true) throws -> mock_device {
-        var device = mock_device()
-        try done(unsafe mock_device_make(descriptor, space.number, canTrack ? 1 : 0, &device))
-        return device
-      }
-
-      static func done(_ result: Int32) throws {
-        let error = errno
-        if result != 0 { throw SystemError("using", "the mock IOMMU", errno: error) }
-      }
-
-      func map(_ addresses: Range<UInt64>) throws {
-        try Self.done(mock_map(descriptor.rawValue, space.number, addresses.lowerBound, UInt64(addresses.count)))
-      }
-
-      func unmap(_ addresses: Range<UInt64>) throws {
-        try Self.done(mock_unmap(descriptor.rawValue, space.number, addresses.lowerBound, UInt64(addresses.count)))
-      }
-
-      /// A device writes to some bytes of these pages of 4 KiB, by I/O address.
-      func write(_ run: MappedRun, _ pages: Set<UInt64>) throws {
-        var bits = [UInt64](repeating: 0, count: Int(run.length / 2048 / 64) + 1)
-        for address in pages {
-          // The first or the second half of it: the mock IOMMU's pages are that small.
-          let bit = Int((address - run.addresses.lowerBound) / 2048) + Int(address / page % 2)
-          bits[bit / 64] |= 1 << UInt64(bit % 64)
-        }
-        try Self.done(
-          unsafe mock_set_dirty(descriptor.rawValue, table.number, run.addresses.lowerBound, run.length, bits))
-      }
-    }
-
-    /// The guest addresses of dirty pages; the bitmap is clean then.
-    private func take(_ bitmap: inout DirtyBitmap<PrivateWords>) -> Set<UInt64> {
-      var pages: Set<UInt64> = []
-      let size = bitmap.layout.pageSize
-      bitmap.forEachRun { run in
-        pages.formUnion(stride(from: run.lowerBound & ~(size - 1), to: run.upperBound, by: Int(size)))
-        return true
-      }
-      bitmap.clearAll()
-      return pages
-    }
-
     private static let start: UInt64 = 1 << 24
 
     /// Not identity: I/O addresses begin elsewhere than the guest's.
@@ -91,21 +28,38 @@ extension LabTests {
       try DirtyLayout(ranges: [0..<1 << 30, 1 << 40..<1 << 40 + 1 << 30], pageSize: pageSize)
     }
 
+    /// All that the mock IOMMU has from 1 GiB on: the pages that are asked for are as large as the run's ends allow.
+    private func largeRun() throws -> [MappedRun] { [try MappedRun(1 << 30..<1 << 31, guest: 1 << 40)] }
+
     @Test(
       "bits at random, at range ends and over 64-page edges are read exactly, and are gone then",
       arguments: [4096, 8192, 65536, 1 << 21, 1 << 24] as [UInt64])
     func exact(pageSize: UInt64) throws {
-      let mock = try Mock()
-      let runs = try runs()
-      var map = MappedMemory(layout: try layout(pageSize))
-      var bitmap = DirtyBitmap(layout: map.layout)
+      let mock = try MockDevice()
+      try start(mock, try runs())
+      try readExactly(mock, pageSize, try runs(), rounds: 8)
+    }
+
+    @Test("so are they in pages from 4 KiB to 1 GiB where a mapping is so large")
+    func exactLarge() throws {
+      let mock = try MockDevice()
+      try start(mock, try largeRun())
+      for shift in [12, 16, 21, 25, 26, 27, 28, 29, 30] { try readExactly(mock, 1 << shift, try largeRun(), rounds: 2) }
+    }
+
+    private func start(_ mock: MockDevice, _ runs: [MappedRun]) throws {
+      var map = MappedMemory(layout: try layout())
       for run in runs {
         try mock.map(run.addresses)
         try map.add(run)
       }
       try mock.tracker.start(map)
+    }
+
+    private func readExactly(_ mock: MockDevice, _ pageSize: UInt64, _ runs: [MappedRun], rounds: Int) throws {
+      var bitmap = DirtyBitmap(layout: try layout(pageSize))
       var random = SystemRandomNumberGenerator()
-      for round in 0..<8 {
+      for round in 0..<rounds {
         var expected: Set<UInt64> = []
         for run in runs {
           let last = run.length / Self.page - 1
@@ -115,16 +69,15 @@ extension LabTests {
           expected.formUnion(pages.map { (run.guest + $0 * Self.page) & ~(pageSize - 1) })
         }
         try mock.tracker.read(runs, for: .next, into: &bitmap)
-        #expect(take(&bitmap) == expected, "round \(round)")
+        #expect(bitmap.takePages() == expected, "round \(round) in pages of \(pageSize)")
         try mock.tracker.read(runs, for: .next, into: &bitmap)
-        #expect(take(&bitmap) == [], "round \(round)")
+        #expect(bitmap.takePages() == [], "round \(round) in pages of \(pageSize)")
       }
-      try mock.tracker.stop()
     }
 
     @Test("what is read before an unmap is not cleared, and a reading after it does so")
     func beforeUnmap() throws {
-      let mock = try Mock()
+      let mock = try MockDevice()
       let run = try runs()[1]
       var map = MappedMemory(layout: try layout())
       var bitmap = DirtyBitmap(layout: map.layout)
@@ -134,19 +87,19 @@ extension LabTests {
       try mock.write(run, [run.addresses.lowerBound + 65 * Self.page])
       for purpose in [ReadingPurpose.beforeUnmap, .beforeUnmap, .next] {
         try mock.tracker.read([run], for: purpose, into: &bitmap)
-        #expect(take(&bitmap) == [run.guest + 65 * Self.page])
+        #expect(bitmap.takePages() == [run.guest + 65 * Self.page])
       }
       try mock.tracker.read([run], for: .next, into: &bitmap)
-      #expect(take(&bitmap) == [])
+      #expect(bitmap.takePages() == [])
     }
 
     @Test("two devices on one page table are read once; one that can't track is known before")
     func shared() throws {
-      let mock = try Mock()
-      let second = try Mock.device(mock.descriptor.rawValue, mock.space)
-      try Mock.done(mock_device_attach(mock.descriptor.rawValue, second.standard_device, mock.table.number))
+      let mock = try MockDevice()
+      let second = try MockDevice.device(mock.descriptor.rawValue, mock.space)
+      try MockDevice.done(mock_device_attach(mock.descriptor.rawValue, second.standard_device, mock.table.number))
       #expect(try mock.iommufd.canTrackWrites(of: mock.device.device))
-      let blind = try Mock.device(mock.descriptor.rawValue, try AddressSpace(in: mock.iommufd), canTrack: false)
+      let blind = try MockDevice.device(mock.descriptor.rawValue, try AddressSpace(in: mock.iommufd), canTrack: false)
       #expect(try !mock.iommufd.canTrackWrites(of: blind.device))
       #expect(throws: SystemError.self) { try PageTable(for: blind.device, of: mock.space) }
 
@@ -164,15 +117,15 @@ extension LabTests {
       bitmap.clearAll()
       try mock.write(run, [run.addresses.lowerBound + 3 * Self.page])
       memory.read(into: &bitmap)
-      #expect(take(&bitmap) == [run.guest + 3 * Self.page])
+      #expect(bitmap.takePages() == [run.guest + 3 * Self.page])
       memory.read(into: &bitmap)
-      #expect(take(&bitmap) == [])
+      #expect(bitmap.takePages() == [])
       #expect(memory.failures.isEmpty && memory.stop().isEmpty)
     }
 
     @Test("a hole, which the kernel answers without a word, makes everything dirty and ends the tracker")
     func hole() throws {
-      let mock = try Mock()
+      let mock = try MockDevice()
       let whole = try MappedRun(Self.start..<Self.start + 192 * Self.page, guest: 0)
       let pieces = (0..<3).map { Self.start + $0 * 64 * Self.page..<Self.start + ($0 + 1) * 64 * Self.page }
       for piece in pieces { try mock.map(piece) }
@@ -183,7 +136,7 @@ extension LabTests {
       memory.start(into: &bitmap)
       bitmap.clearAll()
       memory.read(into: &bitmap)
-      #expect(take(&bitmap) == [] && memory.failures.isEmpty)
+      #expect(bitmap.takePages() == [] && memory.failures.isEmpty)
       try mock.unmap(pieces[1])
       try mock.write(whole, [Self.start + 190 * Self.page])
       // What the kernel itself says of it.
@@ -192,14 +145,14 @@ extension LabTests {
         unsafe mock_read(mock.descriptor.rawValue, mock.table.number, Self.start, whole.length, &bits) == 0)
       #expect(bits == [0, 0, 0])
       memory.read(into: &bitmap)
-      #expect(take(&bitmap).count == 192)
+      #expect(bitmap.takePages().count == 192)
       #expect(memory.failures.map(\.error) == [TrackerError(.iommu, .check, .notMapped(whole.addresses))])
       #expect(memory.current.map(\.kind) == [.everything])
     }
 
     @Test("it is not read before tracking is on, nor turned on twice, which would clear what it knows")
     func notOn() throws {
-      let mock = try Mock()
+      let mock = try MockDevice()
       let run = try runs()[1]
       var map = MappedMemory(layout: try layout())
       var bitmap = DirtyBitmap(layout: map.layout)
@@ -232,7 +185,7 @@ extension LabTests {
 
     @Test("the kernel loses bits into memory that it can't write; here the memory for them is locked")
     func pinned() throws {
-      let mock = try Mock()
+      let mock = try MockDevice()
       let run = try runs()[1]
       var map = MappedMemory(layout: try layout())
       var bitmap = DirtyBitmap(layout: map.layout)
@@ -243,17 +196,17 @@ extension LabTests {
       try mock.write(run, [address])
       #expect(mock_read_lost(mock.descriptor.rawValue, mock.table.number, run.addresses.lowerBound, run.length) == 0)
       try mock.tracker.read([run], for: .next, into: &bitmap)
-      #expect(take(&bitmap) == [], "the bare call has cleared it")
+      #expect(bitmap.takePages() == [], "the bare call has cleared it")
       try mock.write(run, [address])
       try mock.tracker.read([run], for: .next, into: &bitmap)
-      #expect(take(&bitmap) == [run.guest + 5 * Self.page])
+      #expect(bitmap.takePages() == [run.guest + 5 * Self.page])
       let locked = try Files.readText("/proc/self/status").split(separator: "\n").first { $0.hasPrefix("VmLck:") }
       #expect(locked?.contains(" 0 kB") == false, "\(locked ?? "")")
     }
 
     @Test("what can't be mapped as told is refused at once")
     func refused() throws {
-      let mock = try Mock()
+      let mock = try MockDevice()
       let run = try runs()[1]
       var map = MappedMemory(layout: try layout())
       try map.add(run)

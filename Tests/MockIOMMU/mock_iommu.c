@@ -6,6 +6,7 @@
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
+#include <unistd.h>
 
 #include "vfio_ferry/iommufd.h"
 
@@ -64,9 +65,32 @@ int mock_set_dirty(int iommufd, uint32_t page_table, uint64_t iova, uint64_t len
 	return test(iommufd, &command);
 }
 
+/* As much as is asked for, of which at most 2 MiB are real: the same again and again. */
+static void *repeated(uint64_t length)
+{
+	uint64_t piece = length < 2 << 20 ? length : 2 << 20;
+	int file = memfd_create("mock", MFD_CLOEXEC);
+	char *memory = MAP_FAILED;
+
+	if (file < 0)
+		return MAP_FAILED;
+	if (ftruncate(file, (off_t)piece) == 0)
+		memory = mmap(NULL, length, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+	for (uint64_t at = 0; memory != MAP_FAILED && at < length; at += piece) {
+		uint64_t part = length - at < piece ? length - at : piece;
+
+		if (mmap(memory + at, part, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED, file, 0) == MAP_FAILED) {
+			munmap(memory, length);
+			memory = MAP_FAILED;
+		}
+	}
+	close(file);
+	return memory;
+}
+
 int mock_map(int iommufd, uint32_t ioas, uint64_t iova, uint64_t length)
 {
-	void *memory = mmap(NULL, length, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+	void *memory = repeated(length);
 	struct vf_iommu_ioas_map map = {
 		.size = sizeof map,
 		.flags = VF_IOMMU_IOAS_MAP_FIXED_IOVA | VF_IOMMU_IOAS_MAP_WRITEABLE | VF_IOMMU_IOAS_MAP_READABLE,

@@ -126,7 +126,7 @@ VF_ASSERT_FIELD(vf_vfio_iommu_type1_dma_map, size, 24);
 struct vf_vfio_bitmap {
   uint64_t pgsize;
   uint64_t size;  /* of the bitmap, bytes */
-  uint64_t *data;
+  uint64_t data; /* address of an array of 64-bit words; the kernel writes over it */
 };
 VF_ASSERT_SIZE(vf_vfio_bitmap, 24);
 VF_ASSERT_FIELD(vf_vfio_bitmap, pgsize, 0);
