@@ -10,6 +10,10 @@ final class SessionLanes: Sendable {
   private let dataLanes: [Lane]
   private let sending: Lane
   private let receiving: Lane
+  private let memory: (any MovingMemory)?
+  private let memoryLane: Lane
+  private let limiters: [(any RateLimiter)?]
+  private let limiting: Lane
   private let channel: any Channel
   private let buffers: [TransferBuffer]
   private let events: BlockingQueue<SessionEvent>
@@ -19,8 +23,8 @@ final class SessionLanes: Sendable {
   private let answerBuffer: TransferBuffer
 
   init(
-    devices: [any MigratableDevice], channel: any Channel, checksum: StreamChecksum, buffers: [TransferBuffer],
-    events: BlockingQueue<SessionEvent>
+    devices: [any MigratableDevice], memory: (any MovingMemory)?, limiters: [(any RateLimiter)?],
+    channel: any Channel, checksum: StreamChecksum, buffers: [TransferBuffer], events: BlockingQueue<SessionEvent>
   ) throws(SystemError) {
     self.devices = devices.enumerated().map { DeviceLanes(device: $1, index: $0, checksum: checksum, events: events) }
     var control: [Lane] = []
@@ -33,6 +37,10 @@ final class SessionLanes: Sendable {
     dataLanes = data
     sending = try Lane(name: "sending")
     receiving = try Lane(name: "receiving")
+    self.memory = memory
+    memoryLane = try Lane(name: "memory")
+    self.limiters = limiters
+    limiting = try Lane(name: "limiting")
     answerBuffer = try TransferBuffer(count: StreamFormat.headerSize)
     self.channel = channel
     self.buffers = buffers
@@ -63,6 +71,14 @@ final class SessionLanes: Sendable {
         receiving.put { [self] in receive(number) }
       case .stopVCPUs:
         stopVCPUs()
+      case .readPages(let moment):
+        memoryLane.put { [self] in if let memory { events.put(.dirty(memory.read(moment))) } }
+      case .sendPages:
+        memoryLane.put { [self] in sendPages() }
+      case .restartTracking(let device):
+        memoryLane.put { [self] in memory?.restartTracking(device: device) }
+      case .limit(let device, let bytesPerSecond):
+        limiting.put { [self] in limit(device, to: bytesPerSecond) }
       case .note(let what):
         note(what)
       }
@@ -75,6 +91,28 @@ final class SessionLanes: Sendable {
       events.put(.sent(frame.payload))
     } catch {
       events.put(.channelFailed(error))
+    }
+  }
+
+  private func sendPages() {
+    guard let memory else { return }
+    do throws(MovingMemoryError) {
+      events.put(.pagesSent(bytes: try memory.send()))
+    } catch {
+      events.put(.memoryFailed(error))
+    }
+  }
+
+  private func limit(_ device: Int, to bytesPerSecond: UInt64?) {
+    do throws(RateLimiterError) {
+      if let bytesPerSecond {
+        try limiters[device]?.limit(to: bytesPerSecond)
+      } else {
+        try limiters[device]?.restore()
+      }
+      events.put(.limited(device: device, nil))
+    } catch {
+      events.put(.limited(device: device, error))
     }
   }
 
@@ -108,6 +146,8 @@ final class SessionLanes: Sendable {
     channel.cancel()
     sending.finish()
     receiving.finish()
+    memoryLane.finish()
+    limiting.finish()
     for index in devices.indices where !(hung.indices.contains(index) && hung[index]) {
       controlLanes[index].finish()
       dataLanes[index].finish()

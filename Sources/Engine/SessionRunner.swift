@@ -30,6 +30,8 @@ public final class SessionRunner: Sendable {
   }
 
   private let devices: [any MigratableDevice]
+  private let memory: (any MovingMemory)?
+  private let limiters: [(any RateLimiter)?]
   private let channel: any Channel
   private let checksum: StreamChecksum
   private let buffers: [TransferBuffer]
@@ -37,11 +39,17 @@ public final class SessionRunner: Sendable {
 
   /// - Parameters:
   ///   - devices: in the session's order; they stay the caller's and open.
+  ///   - memory: guest memory that moves with them, where the session's configuration says that it does.
+  ///   - limiters: for the devices, in their order, those that the configuration calls throttled at least; or none.
   ///   - buffers: how many transfer buffers to take, as many as the session's configuration says.
   public init(
-    devices: [any MigratableDevice], channel: any Channel, checksum: StreamChecksum, buffers: Int
+    devices: [any MigratableDevice], memory: (any MovingMemory)? = nil, limiters: [(any RateLimiter)?] = [],
+    channel: any Channel, checksum: StreamChecksum, buffers: Int
   ) throws(SystemError) {
+    precondition(limiters.isEmpty || limiters.count == devices.count, "limiters are for devices")
     self.devices = devices
+    self.memory = memory
+    self.limiters = limiters.isEmpty ? devices.map { _ in nil } : limiters
     self.channel = channel
     self.checksum = checksum
     var taken: [TransferBuffer] = []
@@ -67,7 +75,8 @@ public final class SessionRunner: Sendable {
   ) throws(SystemError) -> Machine {
     var machine = session
     let lanes = try SessionLanes(
-      devices: devices, channel: channel, checksum: checksum, buffers: buffers, events: events)
+      devices: devices, memory: memory, limiters: limiters, channel: channel, checksum: checksum, buffers: buffers,
+      events: events)
     var now = MonotonicTime(microseconds: monotonicMicroseconds())
     var nextProgress = now
     lanes.perform(machine.begin(at: now), stopVCPUs: observer.stopVCPUs) { observer.note($0, now) }

@@ -12,6 +12,8 @@ extension SaveSession {
     public var preCopy = true
     /// The pace of pre-copy.
     public var pace = PreCopyPace.Limits()
+    /// Guest memory moves with the devices, in rounds that this paces; nil where somebody else sees to it, or there is none.
+    public var memory: PreCopyConfiguration?
     /// The channel brings answers: the group is stopped only when the destination has every device's initial data.
     public var awaitsAnswers = false
     /// The source lets go of its devices once the destination has loaded them, and stays stopped; until then it can take

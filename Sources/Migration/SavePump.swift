@@ -4,6 +4,8 @@
 /// stop.
 struct SavePump: Hashable, Sendable {
   private let limits: PreCopyPace.Limits
+  /// Whether the device is read on after it is ready, because others decide when the group stops.
+  private let keepsDraining: Bool
   private var pace: PreCopyPace
 
   /// The driver holds the device's data session.
@@ -30,11 +32,20 @@ struct SavePump: Hashable, Sendable {
   /// because the info and the reads are answered by different threads.
   private var initialOutAfter: UInt64?
   private var initialIsMarked = false
+  private var readRate = MeasuredRate()
+  private var readingSince: MonotonicTime?
+  private var bytesSinceReading: UInt64 = 0
+  /// The number of the frame that was the last mark, counted by the session, and when it was out.
+  var markFrame: UInt64 = 0
+  private var markedAt: MonotonicTime?
+  /// Microseconds from there to the answer: how far behind the destination is.
+  private(set) var answerLag: UInt64?
   private var marks = 0
   private var answers = 0
 
-  init(limits: PreCopyPace.Limits) {
+  init(limits: PreCopyPace.Limits, keepsDraining: Bool = false) {
     self.limits = limits
+    self.keepsDraining = keepsDraining
     pace = PreCopyPace(limits: limits)
   }
 
@@ -47,12 +58,34 @@ struct SavePump: Hashable, Sendable {
     return overflow ? .max : sum
   }
 
-  mutating func askRead() { readsAsked += 1 }
+  /// Bytes that are left to read: by the last pre-copy info, or by the driver's estimate of STOP_COPY where it gave none.
+  var bytesLeft: UInt64 { left ?? stopCopySize ?? 0 }
 
-  mutating func endRead() { readsEnded += 1 }
+  /// Microseconds in which the device gives away what is left, as fast as it did so far.
+  var microsecondsLeft: UInt64 {
+    let rate = readRate.bytesPerSecond
+    return rate == 0 ? 0 : scaled(bytesLeft, by: 1_000_000, over: rate)
+  }
+
+  mutating func askRead(at now: MonotonicTime) {
+    if reads == 0 {
+      readingSince = now
+      bytesSinceReading = 0
+    }
+    readsAsked += 1
+  }
+
+  mutating func endRead(at now: MonotonicTime) {
+    readsEnded += 1
+    guard let since = readingSince, bytesSinceReading > 0 else { return }
+    readRate.add(bytesSinceReading, microseconds: now.microseconds(since: since))
+    readingSince = now
+    bytesSinceReading = 0
+  }
 
   mutating func count(_ bytes: Int, isPreCopy: Bool) {
     self.bytes += UInt64(bytes)
+    bytesSinceReading += UInt64(bytes)
     bytesSinceInfo += UInt64(bytes)
     left = left.map { $0 > UInt64(bytes) ? $0 - UInt64(bytes) : 0 }
     if isPreCopy { preCopyBytes += UInt64(bytes) }
@@ -64,7 +97,7 @@ struct SavePump: Hashable, Sendable {
     left = info.remainingBytes
     if info.initialBytes == 0, initialOutAfter == nil { initialOutAfter = readsAsked }
     // What is left of a device that is ready is read after the stop; where nothing is left there is nothing to read.
-    isAtEnd = info.remainingBytes == 0 || pace.isReady
+    isAtEnd = info.remainingBytes == 0 || (pace.isReady && !keepsDraining)
   }
 
   /// Whether the mark is due that all initial data is in the stream. True once.
@@ -75,15 +108,26 @@ struct SavePump: Hashable, Sendable {
     return true
   }
 
+  mutating func noteFrameOut(_ number: UInt64, at now: MonotonicTime) { if number == markFrame { markedAt = now } }
+
   /// The destination has answered a mark. It answers each one, those included that a void has overtaken.
-  mutating func takeAnswer() { answers = min(answers + 1, marks) }
+  mutating func takeAnswer(at now: MonotonicTime) {
+    answers = min(answers + 1, marks)
+    if answers == marks, let markedAt { answerLag = now.microseconds(since: markedAt) }
+  }
 
   /// Whether enough was read ahead of the stop.
-  func isReadyToStop(awaitsAnswer: Bool) -> Bool {
+  func isReady(awaitsAnswer: Bool) -> Bool {
     guard isOpen else { return true }
     guard pace.isReady, isAtEnd, reads == 0, suspicion == nil else { return false }
+    return hasInitial(awaitsAnswer: awaitsAnswer)
+  }
+
+  /// Whether the destination has what it should have before the stop.
+  func hasInitial(awaitsAnswer: Bool) -> Bool {
     // A device that is ready although its initial data never ended has no mark that could be answered.
-    return !awaitsAnswer || !pace.initialIsOut || (initialIsMarked && answers == marks)
+    guard pace.initialIsOut else { return pace.isReady }
+    return !awaitsAnswer || (initialIsMarked && answers == marks)
   }
 
   /// The device's state is read anew from its start.
@@ -92,6 +136,7 @@ struct SavePump: Hashable, Sendable {
     bytes = 0
     preCopyBytes = 0
     bytesSinceInfo = 0
+    bytesSinceReading = 0
     left = nil
     initialOutAfter = nil
     initialIsMarked = false

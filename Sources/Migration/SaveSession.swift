@@ -2,11 +2,12 @@
 
 /// The source's side: reads the state of a group of devices into a stream.
 ///
-/// Pre-copy where a device offers it, then the group stops in the steps of a ``QuiescePlan``, every device is read to its
-/// end, the stream is finished, and the group runs again or stays stopped. A fault at any point takes every device back
-/// to the state that it was found in.
+/// Pre-copy where a device offers it, and of guest memory where that moves too; then the group stops in the steps of a
+/// ``QuiescePlan``, every device is read to its end, the trackers of dirty pages are read for the last time, the stream is
+/// finished, and the group runs again or stays stopped. A fault at any point takes every device back to the state that it
+/// was found in.
 public struct SaveSession: SessionMachine {
-  private enum Phase: Hashable {
+  enum Phase: Hashable {
     case measuring
     case enteringPreCopy
     case preCopying
@@ -21,27 +22,32 @@ public struct SaveSession: SessionMachine {
     case ended
   }
 
-  private let configuration: Configuration
-  private let devices: [SessionDevice]
-  private var phase = Phase.measuring
-  private var group: QuiesceCoordinator
-  private var writer = StreamWriter()
-  private var pumps: [SavePump]
-  private var freeBuffers: [Int]
-  private var nextReader = 0
-  private var fault: SessionFault?
-  private var cleanupFaults: [SessionFault] = []
-  private var channelBroken = false
-  private var framesUnderWay = 0
-  private var interrupts = 0
-  private var commitment = Commitment.none
+  let configuration: Configuration
+  let devices: [SessionDevice]
+  var phase = Phase.measuring
+  var group: QuiesceCoordinator
+  var writer = StreamWriter()
+  var pumps: [SavePump]
+  var freeBuffers: [Int]
+  var nextReader = 0
+  var fault: SessionFault?
+  var cleanupFaults: [SessionFault] = []
+  var channelBroken = false
+  /// Frames that were handed to the channel, and those of them that are out.
+  var framesHanded: UInt64 = 0
+  var framesOut: UInt64 = 0
+  var interrupts = 0
+  var commitment = Commitment.none
+  /// Rounds of guest memory, where that moves with the devices; see SaveSessionMemory.swift.
+  var loop: PreCopyLoop?
+  var limits: InboundLimits
   /// The devices that did not say where they are were asked for it, after a fault.
-  private var hasLooked = false
+  var hasLooked = false
 
-  public private(set) var outcome: SessionOutcome?
+  public internal(set) var outcome: SessionOutcome?
 
   /// Whether the whole stream has been handed over and is as safe as the channel can make it.
-  public private(set) var isStreamComplete = false
+  public internal(set) var isStreamComplete = false
 
   /// When the first device began to stop; nil before.
   public private(set) var stopBegan: MonotonicTime?
@@ -58,7 +64,9 @@ public struct SaveSession: SessionMachine {
     self.configuration = configuration
     group = QuiesceCoordinator(
       devices: devices, plan: plan, resetAllowed: configuration.resetAllowed, configuration: configuration.quiescing)
-    pumps = devices.map { _ in SavePump(limits: configuration.pace) }
+    let draining = configuration.memory != nil
+    pumps = devices.map { _ in SavePump(limits: configuration.pace, keepsDraining: draining) }
+    limits = InboundLimits(configuration.memory?.throttled ?? [])
     freeBuffers = Array((0..<configuration.buffers).reversed())
   }
 
@@ -73,11 +81,18 @@ public struct SaveSession: SessionMachine {
   /// How often each device's state was begun anew because its guest reset it.
   public var restarts: [Int] { pumps.map(\.restarts) }
 
+  /// What the pre-copy loop decided last; nil before the first reading, or where no guest memory moves.
+  public var decision: PreCopyDecision? { loop?.decision }
+
+  /// How often the trackers of dirty pages were read.
+  public var rounds: Int { loop?.round ?? 0 }
+
   public var steps: [StepReport] { group.reports }
   public var quorum: Int { group.mover.quorum }
 
   public var deadline: MonotonicTime? {
     var earliest = group.mover.deadline
+    if phase == .preCopying, fault == nil, let due = loop?.due { earliest = earliest.map { min($0, due) } ?? due }
     guard isAskingForInfos else { return earliest }
     for device in pumps.indices where canBeAskedForInfo(device) {
       guard let due = pumps[device].infoDue else { continue }
@@ -97,7 +112,7 @@ public struct SaveSession: SessionMachine {
     }
     if configuration.awaitsAnswers { effects.append(.receive(buffer: nil)) }
     for index in devices.indices { effects.append(group.mover.ask(index, .stopCopySize, at: now)) }
-    return effects
+    return effects + beginMemory(at: now)
   }
 
   public mutating func handle(_ event: SessionEvent, at now: MonotonicTime) -> [SessionEffect] {
@@ -109,7 +124,8 @@ public struct SaveSession: SessionMachine {
     case .read(let device, let buffer, let result):
       effects += read(device, buffer, result, at: now)
     case .sent(let payload):
-      framesUnderWay -= 1
+      framesOut += 1
+      for device in pumps.indices { pumps[device].noteFrameOut(framesOut, at: now) }
       if case .buffer(let buffer) = payload { freeBuffers.append(buffer) }
     case .channelFailed(let error):
       channelBroken = true
@@ -126,6 +142,7 @@ public struct SaveSession: SessionMachine {
       interrupts += 1
       // On the way to running there is nothing to end, but there may be a device that never answers.
       let givesUp = interrupts > 1 && giveUpHung(at: now)
+      if interrupts > 1 { limits.giveUp() }
       if fault == nil, givesUp || !isGoingBack { fail(.interrupted(reason)) }
     case .vcpusStopped:
       group.noteVCPUsStopped()
@@ -134,6 +151,14 @@ public struct SaveSession: SessionMachine {
       if group.declareDead(device, dataIsUnderWay: isRead, at: now) { fail(.declaredDead(device)) }
     case .received(_, let item):
       effects += take(answer: item, at: now)
+    case .dirty(let reading):
+      effects += take(reading, at: now)
+    case .pagesSent(let bytes):
+      loop?.endSending(bytes, at: now)
+    case .memoryFailed(let error):
+      if fault == nil { fail(.memory(error)) }
+    case .limited(let device, let error):
+      effects += endLimit(device, error)
     case .time, .written:
       break
     }
@@ -143,7 +168,7 @@ public struct SaveSession: SessionMachine {
   }
 
   /// Does whatever has become possible.
-  private mutating func proceed(at now: MonotonicTime) -> [SessionEffect] {
+  mutating func proceed(at now: MonotonicTime) -> [SessionEffect] {
     var effects: [SessionEffect] = []
     var before: Phase
     repeat {
@@ -153,17 +178,20 @@ public struct SaveSession: SessionMachine {
     return effects
   }
 
-  private mutating func step(at now: MonotonicTime) -> [SessionEffect] {
+  mutating func step(at now: MonotonicTime) -> [SessionEffect] {
     if fault != nil, !isGoingBack {
-      guard group.mover.isSettled else { return [] }
+      let lifted = liftLimits()
+      guard group.mover.isSettled else { return lifted }
       let questions = look(at: now)
-      return questions.isEmpty ? [.note(.phase("going back"))] + start(at: now) : questions
+      return lifted + (questions.isEmpty ? [.note(.phase("going back"))] + start(at: now) : questions)
     }
     switch phase {
     case .measuring:
       guard group.mover.isSettled else { return [] }
       guard configuration.preCopy, group.mover.members.contains(where: { preCopyState(of: $0) != nil }) else {
-        return stop(at: now)
+        guard loop != nil else { return stop(at: now) }
+        phase = .preCopying
+        return []
       }
       phase = .enteringPreCopy
       return group.enterPreCopy(group.mover.members.map(preCopyState), at: now)
@@ -183,7 +211,7 @@ public struct SaveSession: SessionMachine {
       for index in pumps.indices { pumps[index].isAtEnd = false }
       return effects + [.note(.phase("copying"))]
     case .copying:
-      return copy()
+      return readLastPages() + copy(at: now)
     case .finishing, .awaitingLoaded, .committed, .ended:
       return []
     case .starting:
@@ -192,15 +220,15 @@ public struct SaveSession: SessionMachine {
     }
   }
 
-  private var isGoingBack: Bool { phase == .starting || phase == .ended }
+  var isGoingBack: Bool { phase == .starting || phase == .ended }
 
-  private mutating func fail(_ fault: SessionFault) {
+  mutating func fail(_ fault: SessionFault) {
     if self.fault == nil { self.fault = fault } else { cleanupFaults.append(fault) }
     group.mover.halt()
   }
 
   /// Before the way back begins: asks those devices where they are of which that is not known.
-  private mutating func look(at now: MonotonicTime) -> [SessionEffect] {
+  mutating func look(at now: MonotonicTime) -> [SessionEffect] {
     guard !hasLooked else { return [] }
     hasLooked = true
     // A guest's reset that nobody looked into yet.
@@ -211,7 +239,7 @@ public struct SaveSession: SessionMachine {
     return group.mover.look(at: now)
   }
 
-  private mutating func giveUpHung(at now: MonotonicTime) -> Bool {
+  mutating func giveUpHung(at now: MonotonicTime) -> Bool {
     if group.giveUpHung(at: now) { return true }
     // When nothing else is left to wait for, a read that outlives its session hangs too.
     guard phase == .starting, group.isAtRest else { return false }
@@ -220,14 +248,14 @@ public struct SaveSession: SessionMachine {
     return !hung.isEmpty
   }
 
-  private mutating func send(_ frame: OutgoingFrame) -> SessionEffect {
-    framesUnderWay += 1
+  mutating func send(_ frame: OutgoingFrame) -> SessionEffect {
+    framesHanded += 1
     return .send(frame)
   }
 
   // MARK: Moving the group
 
-  private func preCopyState(of member: GroupMover.Member) -> MigrationState? {
+  func preCopyState(of member: GroupMover.Member) -> MigrationState? {
     switch member.state {
     case .running where member.graph.contains(.preCopy): .preCopy
     case .runningP2P where member.graph.contains(.preCopyP2P): .preCopyP2P
@@ -235,12 +263,12 @@ public struct SaveSession: SessionMachine {
     }
   }
 
-  private mutating func stop(at now: MonotonicTime) -> [SessionEffect] {
+  mutating func stop(at now: MonotonicTime) -> [SessionEffect] {
     phase = .stopping
     return group.stop(towards: .stopCopy, at: now)
   }
 
-  private mutating func start(at now: MonotonicTime) -> [SessionEffect] {
+  mutating func start(at now: MonotonicTime) -> [SessionEffect] {
     phase = .starting
     // What was let go of does not run, whatever went wrong since.
     let staysStopped = commitment != .none || (fault == nil && configuration.keepStopped)
@@ -248,10 +276,11 @@ public struct SaveSession: SessionMachine {
     return group.start(towards: goals, isWayBack: fault != nil, at: now)
   }
 
-  private mutating func end(at now: MonotonicTime) -> [SessionEffect] {
+  mutating func end(at now: MonotonicTime) -> [SessionEffect] {
     // Reads that were under way end with the session that they belong to; only then are their buffers free.
     guard zip(pumps, group.mover.members).allSatisfy({ $0.reads == 0 || $1.isHung }) else { return [] }
-    guard fault != nil || channelBroken || framesUnderWay == 0 else { return [] }
+    guard fault != nil || channelBroken || framesOut == framesHanded else { return [] }
+    guard limits.areLifted else { return [] }
     phase = .ended
     stopEnded = now
     outcome = SessionOutcome(
@@ -259,7 +288,7 @@ public struct SaveSession: SessionMachine {
     return []
   }
 
-  private mutating func control(
+  mutating func control(
     _ device: Int, _ request: ControlRequest, _ result: Result<ControlAnswer, DeviceError>, _ times: RequestTimes,
     at now: MonotonicTime
   ) -> [SessionEffect] {
@@ -298,189 +327,5 @@ public struct SaveSession: SessionMachine {
       if step.isUnexpectedSession || (hasLeft && fault == nil && state != .error) { effects += restart(device) }
       return effects
     }
-  }
-
-  // MARK: Data
-
-  private var readsPerDevice: Int { max(1, configuration.buffers / devices.count) }
-
-  /// Hands free buffers to the devices that can use one, in turn.
-  private mutating func pump() -> [SessionEffect] {
-    var effects: [SessionEffect] = []
-    var idle = 0
-    while idle < pumps.count, !freeBuffers.isEmpty {
-      let device = nextReader
-      nextReader = (nextReader + 1) % pumps.count
-      guard pumps[device].isOpen, !pumps[device].isAtEnd, pumps[device].suspicion == nil,
-        pumps[device].reads < readsPerDevice
-      else {
-        idle += 1
-        continue
-      }
-      idle = 0
-      pumps[device].askRead()
-      effects.append(.read(device: device, buffer: freeBuffers.removeLast()))
-    }
-    return effects
-  }
-
-  private mutating func read(
-    _ device: Int, _ buffer: Int, _ result: Result<DataRead, DeviceError>, at now: MonotonicTime
-  ) -> [SessionEffect] {
-    pumps[device].endRead()
-    switch result {
-    case .success(.bytes(let count)) where fault == nil:
-      pumps[device].count(count, isPreCopy: phase == .preCopying)
-      return [send(writer.deviceData(device: device, buffer: buffer, bytes: count))] + markInitial(of: device)
-    case .success(.end):
-      pumps[device].isAtEnd = true
-    case .success:
-      break
-    case .failure(let error):
-      if fault == nil { suspectReset(of: device, error) }
-    }
-    freeBuffers.append(buffer)
-    return markInitial(of: device)
-  }
-
-  private mutating func markInitial(of device: Int) -> [SessionEffect] {
-    guard fault == nil, phase == .preCopying, pumps[device].marksInitial() else { return [] }
-    return [send(writer.mark(.initialComplete, device: device))]
-  }
-
-  /// Once every device is ready nobody is asked again, so that they come to rest at the same time.
-  private var isAskingForInfos: Bool { phase == .preCopying && fault == nil && !isReadyToStop }
-
-  private var isReadyToStop: Bool { pumps.allSatisfy { $0.isReadyToStop(awaitsAnswer: configuration.awaitsAnswers) } }
-
-  private func canBeAskedForInfo(_ device: Int) -> Bool {
-    !group.mover.isBusy(device) && pumps[device].isOpen && pumps[device].suspicion == nil
-  }
-
-  private mutating func preCopy(at now: MonotonicTime) -> [SessionEffect] {
-    var effects: [SessionEffect] = []
-    for device in pumps.indices
-    where pumps[device].suspicion != nil && pumps[device].reads == 0 && !group.mover.isBusy(device) {
-      effects.append(group.mover.ask(device, .readState, at: now))
-    }
-    if isAskingForInfos {
-      for device in pumps.indices where canBeAskedForInfo(device) {
-        guard let due = pumps[device].infoDue, due <= now else { continue }
-        pumps[device].infoDue = nil
-        effects.append(group.mover.ask(device, .preCopyInfo, at: now))
-      }
-    }
-    effects += pump()
-    if isReadyToStop, group.mover.isSettled { effects += stop(at: now) }
-    return effects
-  }
-
-  private mutating func take(_ info: PreCopyInfo, of device: Int, at now: MonotonicTime) -> [SessionEffect] {
-    guard phase == .preCopying, fault == nil else { return [] }
-    pumps[device].take(info)
-    pumps[device].infoDue = now.adding(microseconds: configuration.pace.interval)
-    return markInitial(of: device)
-  }
-
-  private mutating func copy() -> [SessionEffect] {
-    var effects = pump()
-    for device in pumps.indices
-    where pumps[device].isAtEnd && pumps[device].reads == 0 && !pumps[device].hasEnded {
-      pumps[device].hasEnded = true
-      effects.append(send(writer.deviceEnd(device: device)))
-    }
-    if pumps.allSatisfy(\.hasEnded) {
-      phase = configuration.commits ? .awaitingLoaded : .finishing
-      effects.append(send(writer.end()))
-      if !configuration.commits { effects.append(.finishChannel) }
-    }
-    return effects
-  }
-
-  /// Takes what the destination says.
-  private mutating func take(answer: StreamItem, at now: MonotonicTime) -> [SessionEffect] {
-    switch answer {
-    case .initialLoaded(let device) where pumps.indices.contains(device):
-      pumps[device].takeAnswer()
-    case .loaded:
-      guard fault == nil else { break }
-      guard phase == .awaitingLoaded else { return disbelieve("loaded", at: now) }
-      // From here on only the destination can say how it ends.
-      phase = .committed
-      commitment = .unanswered
-      return [.note(.phase("committed")), send(writer.word(.commit)), .receive(buffer: nil)]
-    case .running where commitment == .unanswered && fault != nil:
-      // Too late to end well here, and good to know.
-      commitment = .complete
-      return []
-    case .running:
-      guard phase == .committed, fault == nil else { return disbelieve("running", at: now) }
-      commitment = .complete
-      isStreamComplete = true
-      return start(at: now)
-    case .initialLoaded, .skipped: break
-    case .manifest, .deviceData, .initialComplete, .void, .vmmState, .deviceEnd, .end, .commit:
-      if fault == nil {
-        fail(.stream(StreamError(.invalid("it is no answer"), place: "a frame of the destination", offset: 0)))
-      }
-      return []
-    }
-    return [.receive(buffer: nil)]
-  }
-
-  /// The destination says what can't be true yet.
-  private mutating func disbelieve(_ word: String, at now: MonotonicTime) -> [SessionEffect] {
-    if fault == nil {
-      fail(.stream(StreamError(.invalid("it comes before its time"), place: "the answer \(word)", offset: 0)))
-    }
-    return []
-  }
-
-  // MARK: A guest that resets its device
-
-  /// During pre-copy the guest still runs and may reset its device: the data session is over then, and the device is in
-  /// RUNNING. Anything else is a fault.
-  private mutating func suspectReset(of device: Int, _ error: DeviceError) {
-    let mayBeReset = error.errno == .noDevice || error.errno == .invalidArgument
-    guard phase == .preCopying, mayBeReset else { return fail(.device(device, error)) }
-    pumps[device].suspicion = error
-    pumps[device].infoDue = nil
-  }
-
-  private mutating func settleSuspicion(
-    _ device: Int, _ result: Result<ControlAnswer, DeviceError>, at now: MonotonicTime
-  ) -> [SessionEffect] {
-    group.mover.release(device)
-    let suspicion = pumps[device].suspicion
-    pumps[device].suspicion = nil
-    switch result {
-    case .success(.state(let state)) where state == .running || state == .runningP2P:
-      group.mover.observe(device, state: state)
-      pumps[device].isOpen = false
-      var effects = restart(device)
-      guard fault == nil, let again = preCopyState(of: group.mover.members[device]) else { return effects }
-      effects.append(group.mover.ask(device, .setState(again), at: now))
-      return effects
-    case .success(.state(let state)):
-      group.mover.observe(device, state: state)
-      fail(.device(device, suspicion ?? DeviceError(.readState, .unexpectedState(state))))
-    case .failure(let error):
-      group.mover.observe(device, state: nil)
-      if let suspicion { fail(.device(device, suspicion)) }
-      fail(.device(device, error))
-    case .success:
-      break
-    }
-    return []
-  }
-
-  /// Voids what was sent of a device; its new session is read from the start.
-  private mutating func restart(_ device: Int) -> [SessionEffect] {
-    pumps[device].restart()
-    guard pumps[device].restarts <= configuration.pace.mostRestarts else {
-      fail(.keptResetting(device, times: pumps[device].restarts))
-      return []
-    }
-    return [.note(.restarted(device: device, times: pumps[device].restarts)), send(writer.mark(.void, device: device))]
   }
 }

@@ -80,6 +80,15 @@ public enum SessionEffect: Hashable, Sendable {
   /// Whoever owns the VM: stop its vCPUs, and everything else that touches the devices' regions, and say so by
   /// ``SessionEvent/vcpusStopped``. Until then the session waits, and pre-copy has ended.
   case stopVCPUs
+  /// On the memory lane: read the trackers of dirty pages, and answer with ``SessionEvent/dirty(_:)``.
+  case readPages(DirtyMoment)
+  /// On the memory lane: send what the last reading found, and answer with ``SessionEvent/pagesSent(bytes:)``.
+  case sendPages
+  /// On the memory lane: see ``MovingMemory/restartTracking(device:)``. There is no answer.
+  case restartTracking(device: Int)
+  /// Limit what comes in to a device to so many bytes a second, or no longer, and answer with
+  /// ``SessionEvent/limited(device:_:)``. See ``RateLimiter``.
+  case limit(device: Int, bytesPerSecond: UInt64?)
   /// Tell whoever watches. Indirect because a note is large, and an effect is copied from list to list.
   indirect case note(SessionNote)
 }
@@ -110,6 +119,14 @@ public enum SessionEvent: Sendable {
   /// Nobody waits any longer for a device that has not answered: the session fails, the device is left alone, and the
   /// others go back. Ignored for a device that has nothing to answer.
   case declareDead(device: Int)
+  /// The trackers were read.
+  case dirty(DirtyReading)
+  /// What was read last has gone out.
+  case pagesSent(bytes: UInt64)
+  /// It has not.
+  case memoryFailed(MovingMemoryError)
+  /// What comes in to a device is limited as was asked, or no longer; or that failed, and it is as it was.
+  case limited(device: Int, RateLimiterError?)
   /// A person or a signal ends the session: everything goes back. Said again, every device that was reported as hung is
   /// declared dead.
   case interrupt(reason: String)
@@ -125,6 +142,10 @@ public enum SessionNote: Hashable, Sendable {
   case stepEnded(StepReport)
   /// A device was reset, and is empty.
   case reset(device: Int)
+  /// What the pre-copy loop decided.
+  case decided(PreCopyDecision)
+  /// What comes in to a device could not be limited, or the limit not be lifted.
+  case notLimited(device: Int, RateLimiterError)
   /// The guest reset a device during pre-copy; its state is sent anew.
   case restarted(device: Int, times: Int)
   /// A device has not answered for this long.
@@ -143,6 +164,10 @@ public enum SessionFault: Error, Hashable, Sendable {
   case mismatch(String)
   /// The guest reset a device again and again, this many times.
   case keptResetting(Int, times: Int)
+  /// Guest memory could not be sent.
+  case memory(MovingMemoryError)
+  /// The guest dirties more than can be sent, and the caller did not want it stopped for that long.
+  case outrun(PreCopyDecision)
   /// A device did not answer, and its caller no longer waits for it.
   case declaredDead(Int)
   /// A person or a signal ended it.

@@ -39,6 +39,7 @@ public final class Judge: Sendable {
     }
     findings += Self.ownership(world, machines)
     findings += Self.endings(world, machines)
+    findings += world.memoryFindings
     findings += transparency(world, machines)
     return findings
   }

@@ -5,7 +5,7 @@ internal import Migration
 extension Judge {
   static func endings(_ world: SimulatedWorld, _ machines: MachineWorld) -> [String] {
     var findings: [String] = []
-    if world.scenario.isFaultless {
+    if world.scenario.isFaultless, !world.mayGiveUp {
       if world.place != .runs(.destination) {
         let fault = SimulatedSide.allCases.lazy.compactMap { world.outcome(of: $0)?.fault }.first
         findings.append(
@@ -47,6 +47,14 @@ extension Judge {
   }
 }
 
+extension SimulatedWorld {
+  /// Whether the guest dirties more than goes over the channel, and the scenario has it stay then.
+  fileprivate var mayGiveUp: Bool {
+    guard case .outrun = save.outcome?.fault else { return false }
+    return scenario.world?.lastResort == .giveUp
+  }
+}
+
 extension Scenario {
   /// Whether nothing of it keeps a good engine from moving the machine.
   fileprivate var isFaultless: Bool {
@@ -66,7 +74,7 @@ extension SessionFault {
   fileprivate var device: Int? {
     switch self {
     case .device(let device, _), .keptResetting(let device, _), .declaredDead(let device): device
-    case .channel, .stream, .mismatch, .interrupted: nil
+    case .channel, .stream, .mismatch, .memory, .outrun, .interrupted: nil
     }
   }
 }

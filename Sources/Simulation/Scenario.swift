@@ -69,6 +69,9 @@ public struct Scenario: Sendable {
   /// The world that the devices are a part of: device n is the world's function n. Nil where they are nothing but devices
   /// with opaque content.
   public var world: WorldDescription?
+  /// Guest memory without content, for devices with opaque content; nil where none moves. It moves in the rounds that
+  /// ``save`` has to ask for: see `SaveSession.Configuration.memory`.
+  public var memory: SimulatedMemory.Configuration?
   /// Decides what is left to chance in the world.
   public var seed: UInt64 = 1
   /// What the peers ask for follows from this, so that runs of other seeds can be held against one another.
@@ -83,7 +86,7 @@ public struct Scenario: Sendable {
   public var reachability: Reachability?
   /// What is between them.
   public var link = SimulatedLink()
-  /// How the source saves. Whether it awaits answers is the link's matter.
+  /// How the source saves. Whether it awaits answers is the link's matter; guest memory moves only where there is some.
   public var save = SaveSession.Configuration()
   /// How the destination loads. Whether it answers is the link's matter.
   public var load = LoadSession.Configuration()

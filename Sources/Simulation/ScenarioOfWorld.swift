@@ -14,6 +14,14 @@ extension Scenario {
     save.preCopy = world.preCopies
     save.pace.interval = 2_000
     save.pace.smallBytes = UInt64(world.imageBytesPerMicrosecond) * 100
+    var memory = PreCopyConfiguration()
+    memory.downtimeLimit = world.downtimeLimit
+    memory.interval = 1_000
+    memory.mostRounds = 30
+    memory.lastResort = world.lastResort
+    memory.throttled = (0..<world.devices).map { world.throttles && $0 < world.nics }
+    memory.leastInbound = 1 << 20
+    save.memory = memory
     save.quiescing.flushes = world.commandsGoToPF
     load.quiescing.flushes = world.commandsGoToPF
     reachability = Self.reachability(of: world)

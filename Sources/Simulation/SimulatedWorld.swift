@@ -26,7 +26,9 @@ public struct SimulatedWorld: Sendable {
     /// Guest memory leaves the source, arrives, and is looked at for dirty pages.
     case parcelOut(MemoryMover.Parcel)
     case memoryArrival(MemoryMover.Parcel)
-    case memoryRound
+    case pagesRead(DirtyMoment)
+    /// What comes in to a device of the source is limited to so many bytes a second, or no longer.
+    case limited(device: Int, UInt64?)
   }
 
   let scenario: Scenario
@@ -56,6 +58,10 @@ public struct SimulatedWorld: Sendable {
   /// By side and device: the call that a function carries out.
   var functionCalls: [[FunctionCall?]]
   var mover = MemoryMover()
+  /// Guest memory without content, where the scenario has that.
+  var memoryModel: SimulatedMemory?
+  /// By device of the source: the bytes a second that it is limited to. The host keeps a record of each until it is lifted.
+  var inboundLimits: [UInt64?]
   var stopClock = StopClock()
   var vcpusAreStopped = false
   /// The destination's memory was held against the source's.
@@ -100,12 +106,15 @@ public struct SimulatedWorld: Sendable {
         buffers: scenario.load.buffers),
     ]
     functionCalls = hosts.map { $0.devices.map { _ in nil } }
+    inboundLimits = scenario.source.map { _ in nil }
+    memoryModel = scenario.memory.map { SimulatedMemory($0, seed: scenario.seed) }
     chance = SeededGenerator(seed: scenario.seed ^ 0x6368_616e_6365)
     directions = [LinkDirection(checksum: checksum), LinkDirection(checksum: checksum)]
     hanging = [scenario.source.map { _ in false }, scenario.destination.map { _ in false }]
     var saving = scenario.save
     saving.awaitsAnswers = scenario.link.isTwoWay
     saving.commits = scenario.commits && scenario.link.isTwoWay
+    if scenario.world == nil, scenario.memory == nil { saving.memory = nil }
     var loading = scenario.load
     loading.answers = scenario.link.isTwoWay
     var plans: [QuiescePlan] = []
@@ -146,7 +155,8 @@ public struct SimulatedWorld: Sendable {
     let reads = scenario.source.map { $0.stateBytes / min($0.mostBytesPerRead, StreamFormat.maximumDataSize) }
     let microseconds = UInt64(bytes) / max(1, scenario.link.bytesPerMicrosecond)
     let infos = Int(microseconds / max(1, scenario.save.pace.interval)) * scenario.source.count
-    return 1_000_000 + 100 * (reads.reduce(0, +) + infos)
+    let parcels = (scenario.memory?.pages ?? 0) / MemoryMover.modelParcelPages
+    return 1_000_000 + 100 * (reads.reduce(0, +) + infos + parcels)
   }
 
   /// Why the scenario's devices can't be moved, in words; nil where they can. Ask before ``advance()``.

@@ -68,6 +68,8 @@ public struct SimulationSummary: Sendable {
   public var peers: PeerSummary?
   /// How its memory went over.
   public var memory: MemorySummary?
+  /// What the source's pre-copy loop decided, in order; the last of them with the stop that it foretold, if it came to that.
+  public var decisions: [PreCopyDecision] = []
   /// The parts of the time in which it was stopped, in order.
   public var stopPhases: [MovePhase] = []
   /// What the referee found, and the judge where one was asked; nothing, unless this program is wrong.

@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
+public import Migration
 
 /// What the world of a simulated move is like: a virtual machine with RDMA NICs and perhaps GPUs, its peers, two hosts, and
 /// the channel between these. The same description and seed give the same run, to the bit.
@@ -75,6 +76,12 @@ public struct WorldDescription: Hashable, Sendable {
   public var guestPageBytes = 4096
   /// The channel between the hosts.
   public var channel = SimulatedLink()
+  /// Microseconds that the guest may stand still: it is stopped once that is foretold.
+  public var downtimeLimit: UInt64 = 6000
+  /// Whether what comes in to NICs is limited where the guest dirties more than goes over the channel (DA9).
+  public var throttles = false
+  /// What is done in the end where it does all the same.
+  public var lastResort = PreCopyConfiguration.LastResort.force
   /// Whether device state is read before the stop (DA8).
   public var preCopies = true
   /// Microseconds from the start to the beginning of the move.

@@ -10,7 +10,6 @@ extension SimulatedWorld {
       hasBegun[side.rawValue] = true
       let effects = side == .source ? save.begin(at: now) : load.begin(at: now)
       perform(effects, side)
-      if side == .source { beginMemory() }
       settle(side)
     case .controlDone(let side, let device, let call): endControl(side, device, call)
     case .dataDone(let side, let device, let call): endData(side, device, call)
@@ -39,11 +38,13 @@ extension SimulatedWorld {
     case .functionBegins(let side, let device, let call): beginLate(side, device, call)
     case .parcelOut(let parcel): endParcel(parcel)
     case .memoryArrival(let parcel): takeParcel(parcel)
-    case .memoryRound: beginMemoryRound()
+    case .pagesRead(let moment): endReading(moment)
+    case .limited(let device, let rate): limit(device, rate)
     case .guestReset(let device):
       guard save.stopBegan == nil, !vcpusAreStopped, !isDone(.source) else { return }
       // A device that is being stopped or was ended in error has no guest that could do it.
       guard hosts[0].devices[device].state != .error else { return }
+      runMemory()
       hosts[0].devices[device].resetByGuest(at: now)
       if machines != nil {
         machines?.resetByGuest(device: device)
@@ -143,6 +144,14 @@ extension SimulatedWorld {
         receive(side)
       case .stopVCPUs:
         askToStopVCPUs(side)
+      case .readPages(let moment):
+        queue.put(.pagesRead(moment), at: now.adding(microseconds: MemoryMover.readingTime))
+      case .sendPages:
+        sendPages()
+      case .restartTracking:
+        memoryModel?.noteAll()
+      case .limit(let device, let rate):
+        queue.put(.limited(device: device, rate), at: now.adding(microseconds: Self.limitTime))
       case .note(let note):
         notes.append(TimedNote(time: now, side: side, note: note))
         if case .phase("going back") = note, side == .source, stopClock.isRunning {
@@ -214,6 +223,7 @@ extension SimulatedWorld {
     guard let call = hosts[index].control[device].end(number) else { return }
     let before = hosts[index].devices[device].state
     if asksFunction(before, call.job) { askFunction(side, device) }
+    runMemory()
     let result = hosts[index].devices[device].answer(call.job, session: call.handle, script: call.script, at: now)
     hosts[index].keepHandle(device, after: call.job, result)
     followFunction(side, device, from: before, after: call.job, result)

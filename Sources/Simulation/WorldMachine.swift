@@ -5,18 +5,12 @@ internal import Migration
 private let source = SimulatedSide.source.rawValue
 private let destination = SimulatedSide.destination.rawValue
 
-/// What the VMMs of both hosts do for the virtual machine: they stop and start its vCPUs and send its memory, over the channel
-/// that the devices' state takes too.
+/// What the VMMs of both hosts do for the virtual machine: they stop and start its vCPUs.
 extension SimulatedWorld {
   // MARK: vCPUs
 
-  /// A session wants the vCPUs to stand still. The source's VMM waits until little of its memory is left to send.
+  /// A session wants the vCPUs to stand still.
   mutating func askToStopVCPUs(_ side: SimulatedSide) {
-    guard side == .source, mover.isOn else { return beginStop(side) }
-    mover.isStopWanted = true
-  }
-
-  private mutating func beginStop(_ side: SimulatedSide) {
     if side == .source, machines != nil { stopClock.enter("vCPUs stop", at: now) }
     queue.put(.vcpusStop(side), at: now.adding(microseconds: scenario.vcpuStopMicroseconds))
   }
@@ -24,12 +18,15 @@ extension SimulatedWorld {
   mutating func stopVCPUs(_ side: SimulatedSide) {
     guard !isDone(side) else { return }
     machines?.stopProcessors(host: side.rawValue)
-    if side == .source, machines != nil {
+    if side == .source {
+      runMemory()
       vcpusAreStopped = true
+    }
+    if side == .source, machines != nil {
       place = .stopped
       stopClock.enter(StopClock.intoP2P, at: now)
       breakOrder()
-      if sabotage == .earlyReading { sendLastMemory() }
+      if sabotage == .earlyReading { readTooEarly() }
     }
     deliver(.vcpusStopped, to: side)
   }
@@ -40,7 +37,6 @@ extension SimulatedWorld {
     let allRun = outcome.devices.allSatisfy { $0.state == .running && !$0.wasReset && !$0.isHung }
     switch side {
     case .source:
-      mover.end()
       machines?.setTracking(false, host: source)
       if outcome.commitment == .unanswered, sabotage == .commitAsAbort { return forceRestart() }
       guard outcome.commitment == .none else { return }
@@ -86,99 +82,15 @@ extension SimulatedWorld {
 
   /// The kernel takes back what a killed process held.
   mutating func bury(_ side: SimulatedSide) {
+    if side == .source { liftLeftLimits() }
     guard machines != nil else { return }
     machines?.stopProcessors(host: side.rawValue)
     for device in hosts[side.rawValue].devices.indices {
       functionCalls[side.rawValue][device] = nil
       machines?.reset(host: side.rawValue, device: device)
     }
-    if side == .source { mover.end() }
     // A machine that the source has let go of may yet come to run on the destination.
     if place == .runs(side) || (side == .source && place == .stopped) { lose() }
-  }
-
-  // MARK: Memory
-
-  mutating func beginMemory() {
-    guard let pages = machines?.guestPages else { return }
-    machines?.setTracking(true, host: source)
-    _ = machines?.takeDirtyPages(host: source)
-    mover.begin(pages: pages)
-    sendParcel()
-  }
-
-  /// One parcel is on the channel at a time, so that devices' state gets its turn.
-  private mutating func sendParcel() {
-    let pages = mover.takePages()
-    guard !pages.isEmpty, let machines else { return }
-    directions[source].put(.memory(.pages(pages, content: pages.map { machines.page($0, host: source) })))
-    beginSending(.source)
-  }
-
-  /// A parcel is out.
-  mutating func continueMemory() {
-    guard mover.isOn, !mover.isLast else { return }
-    if mover.waiting > 0 { return sendParcel() }
-    queue.put(.memoryRound, at: now.adding(microseconds: MemoryMover.pause))
-  }
-
-  /// Microseconds that the last round may take.
-  private static let lastRound: UInt64 = 500
-
-  mutating func beginMemoryRound() {
-    guard mover.isOn, !mover.isLast, mover.waiting == 0 else { return }
-    let dirty = machines?.takeDirtyPages(host: source) ?? []
-    let pageTime = max(1, UInt64(scenario.world?.guestPageBytes ?? 1) / max(1, scenario.link.bytesPerMicrosecond))
-    let hasConverged = mover.hasConverged(dirty: dirty.count, few: Int(Self.lastRound / pageTime))
-    if mover.isStopWanted, hasConverged {
-      mover.isStopWanted = false
-      beginStop(.source)
-    }
-    guard !dirty.isEmpty else {
-      queue.put(.memoryRound, at: now.adding(microseconds: MemoryMover.pause))
-      return
-    }
-    mover.beginRound(dirty)
-    sendParcel()
-  }
-
-  /// The last devices have stopped: what is dirty now is the last of it. It goes ahead of the end of the devices' state on
-  /// the channel, so that the destination has it before anything can run there.
-  mutating func sendLastMemory() {
-    guard mover.isOn, !mover.isLast, let pages = machines?.guestPages else { return }
-    mover.beginLast(machines?.takeDirtyPages(host: source) ?? [], guestPages: pages)
-    if sabotage == .droppedPage, mover.waiting > 0 { mover.drop(chance.next(below: mover.waiting)) }
-    while mover.waiting > 0 { sendParcel() }
-    guard let state = machines?.vmmState(host: source) else { return }
-    directions[source].put(.memory(.vmmState(state)))
-    beginSending(.source)
-  }
-
-  /// Bytes of a parcel on the channel.
-  func bytes(of parcel: MemoryMover.Parcel) -> UInt64 {
-    switch parcel {
-    case .pages(let pages, _): UInt64(pages.count * (8 + (scenario.world?.guestPageBytes ?? 0)))
-    case .vmmState(let words): UInt64(8 * words.count)
-    }
-  }
-
-  mutating func endParcel(_ parcel: MemoryMover.Parcel) {
-    directions[source].isSending = false
-    if !directions[source].isBroken {
-      mover.bytes += bytes(of: parcel)
-      queue.put(.memoryArrival(parcel), at: now.adding(microseconds: scenario.link.delayMicroseconds))
-      continueMemory()
-    }
-    beginSending(.source)
-  }
-
-  mutating func takeParcel(_ parcel: MemoryMover.Parcel) {
-    guard !isKilled[destination] else { return }
-    switch parcel {
-    case .pages(let pages, let content):
-      for (page, words) in zip(pages, content) { machines?.setPage(page, words, host: destination) }
-    case .vmmState(let words): mover.arrivedState = words
-    }
   }
 
   // MARK: How far the stop is
@@ -204,7 +116,6 @@ extension SimulatedWorld {
     case .source:
       guard save.outcome == nil, vcpusAreStopped else { return }
       if devices.allSatisfy({ !$0.state.mayWriteMemory }) {
-        if !mover.isLast { sendLastMemory() }
         stopClock.enterOnce("the last pages and states go over", at: now)
       } else if devices.allSatisfy({ !$0.state.mayStartPeerTransfers }) {
         stopClock.enterOnce("devices into STOP", at: now)

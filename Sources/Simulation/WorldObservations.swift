@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-internal import Migration
+public import Migration
 
 /// What can be seen of the virtual machine while it moves, and after; nothing where a scenario has no world.
 extension SimulatedWorld {
@@ -24,7 +24,13 @@ extension SimulatedWorld {
 
   /// How guest memory has gone over so far.
   public var memory: MemorySummary? {
-    machines.map { MemorySummary(pages: $0.guestPages, rounds: mover.rounds, bytes: mover.bytes) }
+    guard let pages = guestPages else { return nil }
+    return MemorySummary(pages: pages, rounds: mover.rounds, bytes: mover.bytes)
+  }
+
+  /// What the source's pre-copy loop decided so far, in order.
+  public var decisions: [PreCopyDecision] {
+    notes.compactMap { if case .decided(let decision) = $0.note { decision } else { nil } }
   }
 
   /// Every change of a device's state so far, in truth.

@@ -24,10 +24,12 @@ extension SimulatedWorld {
       source: save.outcome, destination: load.outcome, devices: devices, streamBytes: directions[0].sentBytes,
       frameOffsets: directions[0].frameOffsets, totalMicroseconds: now.microseconds,
       downtimeMicroseconds: downtime(arcs.map(\.arc)), violations: referee.violations, runDigest: runDigest)
+    summary.memory = memory
+    summary.decisions = decisions
+    if areSessionsOver { summary.violations += memoryFindings }
     guard machines != nil else { return summary }
     summary.place = place
     summary.peers = peers
-    summary.memory = memory
     summary.stopPhases = stopPhases
     return summary
   }
@@ -84,6 +86,10 @@ extension SessionEvent {
     case .interrupt: 14
     case .vcpusStopped: 15
     case .declareDead(let device): UInt64(device) << 8 | 16
+    case .dirty(let reading): reading.pages << 16 | 17
+    case .pagesSent(let bytes): bytes << 16 | 18
+    case .memoryFailed: 19
+    case .limited(let device, let error): UInt64(device) << 8 | (error == nil ? 20 : 21)
     }
   }
 }

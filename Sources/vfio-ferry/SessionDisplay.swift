@@ -37,6 +37,10 @@ final class SessionDisplay {
       )
     case .reset(let device):
       say("\(names[device]) was reset: what was in it is lost")
+    case .decided(let decision):
+      if verbose || decision.verdict.isOutOfTheOrdinary { say("\(decision)") }
+    case .notLimited(let device, let error):
+      say("what comes in to \(names[device]) could not be limited as wanted: \(error)")
     case .restarted(let device, let times):
       say("\(names[device]) was reset by its guest; its state is sent anew (\(times))")
     case .hung(let device, let request, let waited):
@@ -96,6 +100,8 @@ extension SessionOutcome {
     case .stream(let error): "\(error)"
     case .mismatch(let reason): reason
     case .keptResetting(let index, let times): "the guest of \(names[index]) reset it \(times) times during pre-copy"
+    case .memory(let error): "\(error)"
+    case .outrun(let decision): "the guest dirties more than can be sent: \(decision)"
     case .declaredDead(let index): "\(names[index]) did not answer and was declared dead"
     case .interrupted(let reason): "interrupted by \(reason)"
     }

@@ -74,6 +74,8 @@ extension SessionFault {
     case .stream(let error): error.kind == .incomplete ? Self.linkWords : "the stream was damaged"
     case .mismatch: "the devices do not fit"
     case .keptResetting: "the guest kept resetting a device"
+    case .memory: "guest memory could not be sent"
+    case .outrun: "the guest dirtied more than could be sent"
     case .declaredDead: "a device did not answer"
     case .interrupted: "somebody ended it"
     }

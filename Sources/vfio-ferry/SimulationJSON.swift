@@ -12,6 +12,7 @@ extension SimulationReport {
       "stream_bytes": .unsigned(summary.streamBytes), "run_digest": .string(Self.digest(summary.runDigest)),
       "violations": .array(summary.violations.map { .string($0) }),
       "stop_phases": .array(summary.stopPhases.map(\.json)), "memory": summary.memory?.json ?? .null,
+      "decisions": .array(summary.decisions.map(\.json)),
       "peers": summary.peers?.json ?? .null,
       "source": Self.json(summary.source, isKilled: isKilled[0]),
       "destination": Self.json(summary.destination, isKilled: isKilled[1]),

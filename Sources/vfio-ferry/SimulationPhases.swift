@@ -59,6 +59,10 @@ struct SimulationPhases {
   private mutating func words(_ timed: TimedNote) -> String? {
     switch timed.note {
     case .phase(let name): return words(phase: name, timed.side)
+    case .decided(let decision):
+      let isWorthALine = decision.verdict == .stop || decision.verdict.isOutOfTheOrdinary
+      return isWorthALine ? "\(decision)" : nil
+    case .notLimited(let device, let error): return "what comes in to \(names[device]) could not be limited: \(error)"
     case .restarted(let device, let times):
       return "\(names[device]) was reset by its guest (\(times)); its state is sent anew"
     case .reset, .stepEnded: return nil
@@ -101,7 +105,7 @@ struct SimulationPhases {
   private static let source = [
     "looking": "finds all devices running",
     "pre-copy": "state is sent ahead, while the machine runs on",
-    "waiting for the vCPUs": "has sent most of it; the vCPUs stop once little memory is left to send",
+    "waiting for the vCPUs": "has sent most of it, and the vCPUs are to stop",
     "looking again": "",
     "ending peer transfers": "all devices into a P2P state: they start no transfer to each other any more",
     "stopping all": "all devices stop, now that none can be written to any more",

@@ -87,6 +87,9 @@ struct SessionBench<Machine: SessionMachine> {
     }
   }
 
+  /// Takes the effect at that place off the list.
+  mutating func drop(_ index: Int) { pending.remove(at: index) }
+
   func wants(_ effect: SessionEffect) -> Bool { pending.contains(effect) }
 }
 

@@ -129,6 +129,9 @@ struct RDMANIC: Sendable {
   /// Queue pairs with work that is not finished.
   var busyQueuePairs: Int { resources.busyQueuePairs }
 
+  /// Whether what it takes from the network is limited.
+  var isLimited: Bool { inboundLimit != nil }
+
   /// Limits what it takes from the network (DA9), or lifts the limit.
   mutating func setInboundLimit(_ limit: RDMAInboundLimit?) { inboundLimit = limit }
 

@@ -186,8 +186,9 @@ struct ScenarioFaultDrawing {
   // MARK: The world
 
   private mutating func drawWorld() {
-    switch numbers.next(below: 14) {
+    switch numbers.next(below: 16) {
     case 12...13: drawArcs()
+    case 14...15: drawOutrun()
     case 0...1: drawNetwork()
     case 2: set("jitter", UInt64(1 + numbers.next(below: 30)))
     case 3: set("acs-redirect", 1)
@@ -205,6 +206,16 @@ struct ScenarioFaultDrawing {
     case 10: set("vcpu-stop", UInt64(numbers.next(below: 20) * 100))
     default: set("move-at", UInt64(1 + numbers.next(below: 12)) * 1000)
     }
+  }
+
+  /// A channel that the guest outruns. A GPU's image would take seconds on it.
+  private mutating func drawOutrun() {
+    guard file.world.gpus == 0 else { return }
+    set("throttle", 1)
+    set("channel-rate", one(of: [60, 100, 200]))
+    set("requests", 500)
+    set("last-resort", UInt64(numbers.next(below: 2)))
+    set("downtime-limit", one(of: [1000, 4000, 20_000]))
   }
 
   /// Devices that take their arcs at different speeds, so that some wait for others.

@@ -74,6 +74,9 @@ extension ScenarioKey {
   private static let move: [ScenarioKey] = [
     time("move-at", \.world.moveAt),
     yes("pre-copy", \.world.preCopies),
+    time("downtime-limit", \.world.downtimeLimit),
+    yes("throttle", \.world.throttles),
+    choice("last-resort", \.world.lastResort),
     time("vcpu-stop", \.settings.vcpuStopMicroseconds),
     time("step-limit", from: 1, \.settings.stepLimitMicroseconds),
     yes("source-reset", \.settings.sourceMayReset),

@@ -7,6 +7,7 @@ enum MachineAction: UInt8, Sendable {
   case stopProcessors, setState, flush, reset, resetByGuest, fail
   case takeChangedRecords, load
   case setTracking, takeDirtyPages, setPage, loadState
+  case setInboundLimit
 }
 
 /// What a host's kernel does with the machine's devices and processors there.

@@ -30,6 +30,15 @@ extension MachineWorld {
     return pages
   }
 
+  /// Limits what comes in to a NIC of a host to so many packets in a millisecond (DA9), or lifts the limit. Of a GPU nothing
+  /// is limited.
+  mutating func setInboundLimit(_ packets: UInt64?, host: Int, device: Int) {
+    note(.setInboundLimit, host: host, number: device, packets ?? 0)
+    guard machines[host].nics.indices.contains(device) else { return }
+    machines[host].nics[device].nic.setInboundLimit(
+      packets.map { RDMAInboundLimit(packetsPerMillisecond: $0, burstPackets: max(4, $0 / 4)) })
+  }
+
   /// The words of a guest page.
   func page(_ number: Int, host: Int) -> [UInt64] {
     Array(machines[host].memory.content.words[number * Page.words..<(number + 1) * Page.words])

@@ -1,0 +1,195 @@
+// SPDX-License-Identifier: Apache-2.0
+
+/// How guest memory and the state of devices are read ahead of the stop, as far as the caller chooses.
+public struct PreCopyConfiguration: Hashable, Sendable {
+  /// What is left to do where the guest dirties more than can be sent.
+  public enum LastResort: String, CaseIterable, Hashable, Sendable {
+    /// The move fails, and the guest goes on running where it is.
+    case giveUp = "give-up"
+    /// The guest is stopped, for however long it takes.
+    case force
+  }
+
+  /// Microseconds that the guest may stand still: it is stopped once the forecast is within this.
+  public var downtimeLimit: UInt64 = 300_000
+  /// Microseconds between the beginnings of two rounds, at least.
+  public var interval: UInt64 = 10_000
+  /// So many rounds in a row that don't get the rest down by an eighth are enough.
+  public var patience = 3
+  /// So many rounds in all.
+  public var mostRounds = 100
+  /// By device: whether what comes in to it may be limited (DA9). Devices without a ``RateLimiter`` can't be.
+  public var throttled: [Bool] = []
+  /// Bytes a second below which nothing is limited, all devices together.
+  public var leastInbound: UInt64 = 1_000_000
+  /// What is left to do in the end.
+  public var lastResort = LastResort.giveUp
+  /// Microseconds that bringing the devices to a stop takes, vCPUs included, where that was measured before. Otherwise it
+  /// is taken from the arcs that the devices have made by then.
+  public var quiescing: UInt64?
+  /// Microseconds that the destination takes from the last byte on, where that was measured before. Otherwise it is taken
+  /// from the time in which it answered, and the devices' arcs here.
+  public var loading: UInt64?
+
+  /// The defaults.
+  public init() {}
+}
+
+/// Rounds of guest pages, and when there have been enough of them: decisions only.
+///
+/// A round is a reading of the trackers and the sending of what it found. Whoever owns the loop carries both out and tells it
+/// when they end; after each reading it decides.
+struct PreCopyLoop: Hashable, Sendable {
+  /// What the session knows of the devices when a decision is due.
+  struct DeviceFigures: Hashable, Sendable {
+    var bytesLeft: UInt64 = 0
+    /// Microseconds in which the slowest gives them away.
+    var microseconds: UInt64 = 0
+    /// A device whose initial bytes the destination has not taken in.
+    var unready: Int?
+    /// Whether what comes in to one of them can be limited.
+    var canBeLimited = false
+    var quiescing: UInt64 = 0
+    var loading: UInt64 = 0
+  }
+
+  private enum Activity: Hashable {
+    case resting(until: MonotonicTime)
+    case reading
+    case sending(since: MonotonicTime)
+  }
+
+  let configuration: PreCopyConfiguration
+  private var activity: Activity
+  /// Readings so far.
+  private(set) var round = 0
+  /// What was decided last.
+  private(set) var decision: PreCopyDecision?
+  /// The guest is to be stopped.
+  private(set) var isStopDecided = false
+  /// The reading after the last device's stop was asked for, and what it found has been sent.
+  private(set) var isLast = false
+  private(set) var isOver = false
+  /// What comes in to the devices is limited to so many bytes a second, all together.
+  private(set) var inbound: UInt64?
+
+  private var lastReading: MonotonicTime?
+  private var bandwidth = MeasuredRate()
+  private var dirtyRate: UInt64 = 0
+  private var deviceBytes: UInt64 = 0
+  private var least = UInt64.max
+  private var withoutProgress = 0
+  /// A limit was set within the round: what is read next was dirtied under both.
+  private var isSettling = false
+
+  init(_ configuration: PreCopyConfiguration, at now: MonotonicTime) {
+    self.configuration = configuration
+    activity = .resting(until: now)
+  }
+
+  /// When the next reading is due; nil while one is under way, or sending, or none is wanted.
+  var due: MonotonicTime? {
+    guard !isStopDecided, case .resting(let time) = activity else { return nil }
+    return time
+  }
+
+  /// Whether a reading was asked for and has not been answered.
+  var isReading: Bool { activity == .reading }
+
+  /// Whether nothing was asked for that has not been answered.
+  var isResting: Bool { if case .resting = activity { true } else { false } }
+
+  /// The next reading is asked for.
+  mutating func beginReading() -> DirtyMoment {
+    activity = .reading
+    return round == 0 ? .first : .next
+  }
+
+  /// All devices have stopped: the last reading is asked for.
+  mutating func beginLastReading() -> DirtyMoment {
+    activity = .reading
+    isLast = true
+    return .last
+  }
+
+  /// So many bytes of device state are on their way out.
+  mutating func count(deviceBytes bytes: Int) { deviceBytes &+= UInt64(bytes) }
+
+  /// Takes what was read, and decides. What was read is to be sent in any case but ``PreCopyDecision/Verdict/giveUp``.
+  /// - Returns: nil where there is nothing to decide, because the devices have stopped.
+  mutating func take(_ reading: DirtyReading, _ devices: DeviceFigures, at now: MonotonicTime) -> PreCopyDecision? {
+    round += 1
+    activity = .sending(since: now)
+    deviceBytes = 0
+    let isFirst = lastReading == nil
+    if let before = lastReading {
+      dirtyRate = scaled(reading.bytes, by: 1_000_000, over: max(1, now.microseconds(since: before)))
+    }
+    lastReading = now
+    if isLast { return nil }
+    var forecast = PreCopyForecast()
+    forecast.pageBytes = reading.bytes
+    forecast.deviceBytes = devices.bytesLeft
+    forecast.deviceMicroseconds = devices.microseconds
+    forecast.bandwidth = bandwidth.bytesPerSecond
+    forecast.dirtyRate = dirtyRate
+    forecast.quiescing = configuration.quiescing ?? devices.quiescing
+    forecast.loading = configuration.loading ?? devices.loading
+    let verdict = isFirst ? .goOn : verdict(forecast, devices)
+    switch verdict {
+    case .stop, .force: isStopDecided = true
+    case .throttle(let rate): inbound = rate
+    case .goOn, .awaitInitial, .giveUp: break
+    }
+    let decision = PreCopyDecision(
+      round: round, forecast: forecast, limit: configuration.downtimeLimit, verdict: verdict)
+    self.decision = decision
+    return decision
+  }
+
+  private mutating func verdict(_ forecast: PreCopyForecast, _ devices: DeviceFigures) -> PreCopyDecision.Verdict {
+    let isNear = forecast.downtime.map { $0 <= configuration.downtimeLimit } ?? false
+    if isNear, devices.unready == nil { return .stop }
+    let left = sum(forecast.pageBytes, forecast.deviceBytes)
+    if isSettling {
+      isSettling = false
+    } else if left < least, least - left >= least / 8 {
+      least = left
+      withoutProgress = 0
+    } else if !isNear {
+      withoutProgress += 1
+    }
+    guard withoutProgress >= configuration.patience || round > configuration.mostRounds else {
+      return devices.unready.flatMap { isNear ? .awaitInitial(device: $0) : nil } ?? .goOn
+    }
+    let throttled = devices.canBeLimited ? throttle(forecast) : nil
+    return throttled ?? (configuration.lastResort == .force ? .force : .giveUp)
+  }
+
+  /// Half of what can be sent, or of what was let in so far; nil where less would be too little.
+  private mutating func throttle(_ forecast: PreCopyForecast) -> PreCopyDecision.Verdict? {
+    guard round <= configuration.mostRounds else { return nil }
+    let next = (inbound ?? min(forecast.bandwidth, max(forecast.dirtyRate, 1))) / 2
+    guard next >= configuration.leastInbound else { return nil }
+    withoutProgress = 0
+    least = .max
+    isSettling = true
+    return .throttle(bytesPerSecond: next)
+  }
+
+  /// What was read last has been sent.
+  mutating func endSending(_ bytes: UInt64, at now: MonotonicTime) {
+    guard case .sending(let since) = activity else { return }
+    let took = now.microseconds(since: since)
+    if bytes > 0 { bandwidth.add(sum(bytes, deviceBytes), microseconds: took) }
+    let next = (lastReading ?? now).adding(microseconds: configuration.interval)
+    activity = .resting(until: max(now, next))
+    isOver = isLast
+  }
+
+  /// A device begins anew: the guest runs on until the destination has that device's initial data again.
+  mutating func reconsider() { isStopDecided = false }
+
+  /// Nothing is limited any more.
+  mutating func release() { inbound = nil }
+}

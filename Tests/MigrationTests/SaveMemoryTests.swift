@@ -1,0 +1,170 @@
+// SPDX-License-Identifier: Apache-2.0
+import Migration
+import Testing
+
+@Suite("The source with guest memory, step by step")
+struct SaveMemoryTests {
+  private static func configuration() -> SaveSession.Configuration {
+    var configuration = SaveSession.Configuration()
+    configuration.pace.interval = 1000
+    var memory = PreCopyConfiguration()
+    memory.throttled = [true]
+    configuration.memory = memory
+    return configuration
+  }
+
+  private static let gigabyte = DirtyReading(pages: 1 << 18, bytes: 1 << 30)
+  private static let page = DirtyReading(pages: 1, bytes: 4096)
+
+  /// One device in pre-copy that has given all it has; the first round has been sent in a second.
+  private static func afterFirstRound(_ configuration: SaveSession.Configuration = configuration()) -> SessionBench<SaveSession> {
+    var bench = SessionBench(SaveSession(devices: [sessionDevice(0)], configuration: configuration))
+    bench.expect(.readPages(.first))
+    bench.handle(.dirty(gigabyte))
+    bench.expect(.sendPages)
+    bench.obey(devices: 1) { _, request in request == .preCopyInfo }
+    bench.answer(0, SaveSessionTests.info(0, 0))
+    bench.drain()
+    bench.pass(1_000_000)
+    bench.handle(.pagesSent(bytes: 1 << 30))
+    return bench
+  }
+
+  @Test("memory is read for the last time after the device has stopped, and the stream ends after it was sent")
+  func lastReading() {
+    var bench = Self.afterFirstRound()
+    bench.expect(.readPages(.next))
+    bench.handle(.dirty(Self.page))
+    bench.expect(.sendPages)
+    bench.answer(0, SaveSessionTests.info(0, 0))
+    bench.drain()
+    #expect(bench.request(0) == .setState(.preCopyP2P))
+    bench.handle(.pagesSent(bytes: 4096))
+    bench.answer(0)
+    #expect(bench.request(0) == .setState(.stopCopy))
+    #expect(!bench.wants(.readPages(.last)))
+    bench.answer(0)
+    bench.expect(.readPages(.last))
+    bench.drain()
+    #expect(bench.sent.contains(.deviceEnd) && !bench.sent.contains(.end))
+    bench.handle(.dirty(Self.page))
+    bench.expect(.sendPages)
+    #expect(!bench.sent.contains(.end))
+    bench.handle(.pagesSent(bytes: 4096))
+    #expect(bench.sent.contains(.end))
+  }
+
+  @Test("the last reading waits until what was read before is out")
+  func sendingOutlastsStop() {
+    var bench = Self.afterFirstRound()
+    bench.expect(.readPages(.next))
+    bench.handle(.dirty(Self.page))
+    bench.answer(0, SaveSessionTests.info(0, 0))
+    bench.drain()
+    bench.answer(0)
+    bench.answer(0)
+    #expect(!bench.wants(.readPages(.last)))
+    bench.handle(.pagesSent(bytes: 4096))
+    bench.expect(.readPages(.last))
+  }
+
+  @Test("a guest's reset during pre-copy starts the device's tracking anew, and takes back that it is to stop")
+  func reset() {
+    var bench = Self.afterFirstRound()
+    bench.expect(.readPages(.next))
+    bench.pass(1000)
+    bench.handle(.time)
+    bench.answer(0, .failure(DeviceError(.preCopyInfo, .errno(.noDevice))))
+    bench.handle(.dirty(Self.page))
+    #expect(bench.answer(0, .success(.state(.running))) == .readState)
+    #expect(bench.wants(.restartTracking(device: 0)))
+    #expect(bench.sent.contains(.void))
+    #expect(bench.answer(0) == .setState(.preCopy))
+    // Its initial data has to go out again first.
+    #expect(bench.request(0) != .setState(.preCopyP2P))
+  }
+
+  @Test("memory that can't be sent takes the device back to where it was")
+  func sendingFails() {
+    var bench = Self.afterFirstRound()
+    let error = MovingMemoryError("sending", errno: .inputOutput)
+    bench.expect(.readPages(.next))
+    bench.handle(.dirty(Self.page))
+    bench.handle(.memoryFailed(error))
+    bench.obey(devices: 1)
+    #expect(bench.machine.outcome?.fault == .memory(error))
+    #expect(bench.machine.outcome?.devices[0].state == .running)
+  }
+
+  /// Three rounds that get no smaller, and so a limit.
+  private static func limited(_ bench: inout SessionBench<SaveSession>) -> UInt64? {
+    for _ in 0..<6 {
+      bench.expect(.readPages(.next))
+      bench.handle(.dirty(gigabyte))
+      for case .limit(0, let rate) in bench.pending { return rate }
+      bench.answer(0, SaveSessionTests.info(0, 0))
+      bench.drain()
+      bench.pass(1_000_000)
+      bench.handle(.pagesSent(bytes: 1 << 30))
+    }
+    return nil
+  }
+
+  @Test("a limit is lifted before the session is over, and its answer is waited for")
+  func liftsLimit() throws {
+    var bench = Self.afterFirstRound()
+    let rate = try #require(Self.limited(&bench))
+    bench.expect(.limit(device: 0, bytesPerSecond: rate))
+    bench.handle(.limited(device: 0, nil))
+    bench.handle(.interrupt(reason: "test"))
+    bench.expect(.limit(device: 0, bytesPerSecond: nil))
+    bench.obey(devices: 1)
+    #expect(bench.machine.outcome == nil)
+    bench.handle(.limited(device: 0, nil))
+    #expect(bench.machine.outcome?.fault == .interrupted("test"))
+  }
+
+  @Test("a second interrupt waits for no limiter")
+  func givesUpLimiter() throws {
+    var bench = Self.afterFirstRound()
+    let rate = try #require(Self.limited(&bench))
+    bench.handle(.interrupt(reason: "test"))
+    #expect(bench.wants(.limit(device: 0, bytesPerSecond: rate)) && bench.wants(.limit(device: 0, bytesPerSecond: nil)))
+    bench.obey(devices: 1)
+    #expect(bench.machine.outcome == nil)
+    bench.handle(.interrupt(reason: "test"))
+    #expect(bench.machine.outcome != nil)
+  }
+
+  @Test("a device whose state can't be read ahead stops as soon as memory is nearly over")
+  func withoutPreCopy() {
+    var bench = SessionBench(
+      SaveSession(devices: [sessionDevice(0, [.stopCopy, .p2p])], configuration: Self.configuration()))
+    bench.answer(0, .success(.stopCopySize(1 << 20)))
+    bench.expect(.readPages(.first))
+    bench.handle(.dirty(Self.gigabyte))
+    bench.pass(1_000_000)
+    bench.handle(.pagesSent(bytes: 1 << 30))
+    bench.expect(.readPages(.next))
+    #expect(bench.request(0) == nil)
+    bench.handle(.dirty(Self.page))
+    #expect(bench.machine.decision?.forecast.deviceBytes == 1 << 20)
+    #expect(bench.request(0) == .setState(.runningP2P))
+  }
+}
+
+extension SessionBench<SaveSession> {
+  /// Takes an effect off the list, which has to be there.
+  mutating func expect(_ effect: SessionEffect, sourceLocation: SourceLocation = #_sourceLocation) {
+    guard let index = pending.firstIndex(of: effect) else {
+      Issue.record("\(effect) is not wanted", sourceLocation: sourceLocation)
+      return
+    }
+    drop(index)
+  }
+
+  /// The device gives nothing to any read.
+  mutating func drain() {
+    while let buffer = takeRead(0) { handle(.read(device: 0, buffer: buffer, .success(.end))) }
+  }
+}
