@@ -82,7 +82,8 @@ public struct SimulatedMemory: Sendable {
 
   /// Puts what the tracker has noted among these pages, and forgets it.
   mutating func takeNoted(into pages: inout PageSet) {
-    while let number = noted.takeFirst() { pages.insert(number) }
+    pages.formUnion(noted)
+    noted.removeAll()
   }
 
   /// A page's content as it is now is on its way.

@@ -75,6 +75,15 @@ final class OutputFile {
     try file.keep()
   }
 
+  /// Finds out, before much is done, that there is no such folder to write into.
+  static func checkFolder(_ path: String) throws(CommandFailure) {
+    do throws(SystemError) {
+      _ = try Descriptor.open(path, O_RDONLY | O_DIRECTORY)
+    } catch {
+      throw .failed("\(error)")
+    }
+  }
+
   /// Removes what was written so far, unless it was kept.
   func discard() {
     if let partial, !isWhole { Files.remove(partial) }

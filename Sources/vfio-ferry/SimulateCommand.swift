@@ -60,6 +60,12 @@ struct SimulateCommand: FerryCommand {
         + "pairs; write the table and its plots into a folder.", valueName: "DIR"))
   var compare: String?
 
+  @Option(
+    help: ArgumentHelp(
+      "Move a guest of 100 GB whose NIC writes with 2 to 32 Gbit/s over a link of 16, with and without limits on what "
+        + "comes in; write the table and its plots into a folder.", valueName: "DIR"))
+  var throttle: String?
+
   @Flag(help: "Do not pace the display; show the end at once.")
   var fast = false
 
@@ -75,12 +81,13 @@ struct SimulateCommand: FerryCommand {
         throw ValidationError("--judge-check has scenarios and seeds of its own: it goes with --json alone")
       }
     }
-    if let compare {
+    for (option, folder) in [("--compare", compare), ("--throttle", throttle)] {
+      guard let folder else { continue }
       let plain = scenario == nil && seed == nil && seeds == nil && first == nil && svg == nil && !faults && !judgeCheck
-      guard plain, changes.isEmpty else {
-        throw ValidationError("--compare has scenarios and a seed of its own: it goes with --json alone")
+      guard plain, changes.isEmpty, compare == nil || throttle == nil else {
+        throw ValidationError("\(option) has scenarios and a seed of its own: it goes with --json alone")
       }
-      if compare.isEmpty { throw ValidationError("--compare takes a folder, and it is empty") }
+      if folder.isEmpty { throw ValidationError("\(option) takes a folder, and it is empty") }
     }
     if let seeds {
       guard (1...Self.mostSeeds).contains(seeds) else { throw ValidationError("--seeds takes 1 to \(Self.mostSeeds)") }
@@ -101,6 +108,8 @@ struct SimulateCommand: FerryCommand {
   func execute(_ console: Console) throws {
     if let compare {
       try sweep(into: compare, console)
+    } else if let throttle {
+      try sweep(ThrottleSweep(), into: throttle, console)
     } else if judgeCheck {
       try checkJudge(console)
     } else if let seeds {

@@ -5,45 +5,25 @@ internal import Simulation
 struct SimulationSweepTable {
   let rows: [QuiescingSweepRow]
 
-  /// A column: what is above it, and what a row has there.
-  private struct Column: Sendable {
-    let title: String
-    let isNumber: Bool
-    let cell: @Sendable (QuiescingSweepRow) -> String
-  }
-
-  private static let columns = [
-    Column(title: "queue pairs", isNumber: true) { Figures.grouped($0.queuePairs) },
-    Column(title: "stops", isNumber: false) { $0.way.stops },
-    Column(title: "time-outs", isNumber: false) { $0.way.waits },
-    Column(title: "into P2P, us", isNumber: true) { Figures.grouped($0.result.quiescingMicroseconds) },
-    Column(title: "downtime, us", isNumber: true) { Figures.grouped($0.result.downtimeMicroseconds) },
-    Column(title: "sent in vain", isNumber: true) { Figures.grouped($0.sentInVain) },
-    Column(title: "broken", isNumber: true) { Figures.grouped($0.result.broken) },
-    Column(title: "silence, us", isNumber: true) { Figures.grouped($0.result.longestSilence) },
-    Column(title: "image, bytes", isNumber: true) { Figures.grouped($0.result.imageBytes) },
+  private static let columns: [ColumnTable<QuiescingSweepRow>.Column] = [
+    .numbers("queue pairs") { Figures.grouped($0.queuePairs) },
+    .words("stops") { $0.way.stops },
+    .words("time-outs") { $0.way.waits },
+    .numbers("into P2P, us") { Figures.grouped($0.result.quiescingMicroseconds) },
+    .numbers("downtime, us") { Figures.grouped($0.result.downtimeMicroseconds) },
+    .numbers("sent in vain") { Figures.grouped($0.sentInVain) },
+    .numbers("broken") { Figures.grouped($0.result.broken) },
+    .numbers("silence, us") { Figures.grouped($0.result.longestSilence) },
+    .numbers("image, bytes") { Figures.grouped($0.result.imageBytes) },
   ]
 
+  private var table: ColumnTable<QuiescingSweepRow> { ColumnTable(columns: Self.columns, rows: rows) }
+
   /// For a terminal.
-  var lines: [String] {
-    let cells = [Self.columns.map { $0.title.uppercased() }] + rows.map { row in Self.columns.map { $0.cell(row) } }
-    let widths = Self.columns.indices.map { column in cells.reduce(0) { max($0, $1[column].count) } }
-    // Numbers stand below each other by their last digits.
-    return TextTable.lines(
-      cells.map { row in
-        row.enumerated().map { column, cell in
-          Self.columns[column].isNumber
-            ? String(repeating: " ", count: widths[column] - cell.count) + cell : cell
-        }
-      })
-  }
+  var lines: [String] { table.lines }
 
   /// For a page in Markdown.
-  var markdown: [String] {
-    func line(_ cells: [String]) -> String { "| " + cells.joined(separator: " | ") + " |" }
-    return [line(Self.columns.map(\.title)), line(Self.columns.map { $0.isNumber ? "---:" : "---" })]
-      + rows.map { row in line(Self.columns.map { $0.cell(row) }) }
-  }
+  var markdown: [String] { table.markdown }
 
   /// For scripts.
   var json: JSON {

@@ -137,9 +137,3 @@ struct SimulationPictureTests {
     #expect(idle.standstill == nil)
   }
 }
-
-extension SVGDrawing.Area {
-  fileprivate func overlaps(_ other: SVGDrawing.Area) -> Bool {
-    x < other.right && other.x < right && y < other.bottom && other.y < bottom
-  }
-}

@@ -71,3 +71,9 @@ enum InventedMove {
     MovePhase(name: "devices into P2P", begin: time(20_600), end: time(21_000)),
   ]
 }
+
+extension SVGDrawing.Area {
+  func overlaps(_ other: SVGDrawing.Area) -> Bool {
+    x < other.right && other.x < right && y < other.bottom && other.y < bottom
+  }
+}

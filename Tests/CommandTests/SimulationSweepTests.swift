@@ -87,9 +87,3 @@ struct SimulationSweepTests {
       ])
   }
 }
-
-extension SVGDrawing.Area {
-  fileprivate func overlaps(_ other: SVGDrawing.Area) -> Bool {
-    x < other.right && other.x < right && y < other.bottom && other.y < bottom
-  }
-}

@@ -191,9 +191,3 @@ struct TopologyPictureTests {
     }
   }
 }
-
-extension SVGDrawing.Area {
-  fileprivate func overlaps(_ other: SVGDrawing.Area) -> Bool {
-    x < other.right && other.x < right && y < other.bottom && other.y < bottom
-  }
-}

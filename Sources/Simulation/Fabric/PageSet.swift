@@ -32,7 +32,21 @@ struct PageSet: Hashable, Sendable {
   }
 
   mutating func insert(_ range: Range<Int>) {
-    for number in range { insert(number) }
+    guard !range.isEmpty else { return }
+    precondition(range.upperBound <= capacity)
+    let (first, last) = (range.lowerBound >> 6, (range.upperBound - 1) >> 6)
+    for word in first...last {
+      var mask = UInt64.max
+      if word == first { mask &= .max << UInt64(range.lowerBound & 63) }
+      if word == last { mask &= .max >> UInt64(63 - (range.upperBound - 1) & 63) }
+      insert(mask, word: word)
+    }
+  }
+
+  private mutating func insert(_ mask: UInt64, word: Int) {
+    count += (mask & ~bits[word]).nonzeroBitCount
+    bits[word] |= mask
+    summary[word >> 6] |= 1 << UInt64(word & 63)
   }
 
   mutating func remove(_ number: Int) {
@@ -78,10 +92,23 @@ struct PageSet: Hashable, Sendable {
   }
 
   mutating func formUnion(_ other: PageSet) {
-    for number in other { insert(number) }
+    for group in other.summary.indices {
+      var left = other.summary[group]
+      while left != 0 {
+        let word = group << 6 + left.trailingZeroBitCount
+        insert(other.bits[word], word: word)
+        left &= left - 1
+      }
+    }
   }
 
-  mutating func removeAll() { remove(0..<capacity) }
+  mutating func removeAll() {
+    for group in summary.indices where summary[group] != 0 {
+      for word in group << 6..<Swift.min(group << 6 + 64, bits.count) { bits[word] = 0 }
+      summary[group] = 0
+    }
+    count = 0
+  }
 }
 
 /// From the least to the greatest.
