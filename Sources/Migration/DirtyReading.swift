@@ -14,7 +14,7 @@ public enum DirtyMoment: Hashable, Sendable {
 public struct DirtyReading: Hashable, Sendable {
   /// Pages of the bitmap.
   public var pages: UInt64
-  /// Bytes in them.
+  /// Bytes that go out for them.
   public var bytes: UInt64
 
   /// So many pages and bytes.

@@ -112,6 +112,23 @@ public struct TrackedMemory: Sendable {
     map.remove(run)
   }
 
+  /// The guest has reset a device, and with it a log that the device kept: it is started anew, and all that is mapped is
+  /// dirty. What the IOMMU or a container knows has outlived the reset.
+  public mutating func restart<Words: DirtyWords & ~Copyable>(
+    _ device: DeviceName, into bitmap: inout DirtyBitmap<Words>
+  ) {
+    guard isOn, let tracker = devices.first(where: { $0.choice.device == device })?.tracker, tracker.kind == .device
+    else { return }
+    // It may have ended by itself.
+    _ = try? tracker.stop()
+    do throws(TrackerError) {
+      try tracker.start(map)
+    } catch {
+      replace(tracker, error)
+    }
+    bitmap.mark(map.runs)
+  }
+
   /// Turns the trackers off, after the last reading. What they did not do is told; nothing is lost by it.
   @discardableResult
   public mutating func stop() -> [TrackerError] {

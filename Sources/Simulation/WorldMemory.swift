@@ -38,7 +38,7 @@ extension SimulatedWorld {
       if sabotage == .droppedPage, !mover.waiting.isEmpty { mover.drop(chance.next(below: mover.waiting.count)) }
     }
     let dirty = UInt64(mover.waiting.count)
-    deliver(.dirty(DirtyReading(pages: dirty, bytes: dirty * UInt64(pageBytes))), to: .source)
+    deliver(.dirty(DirtyReading(pages: dirty, bytes: dirty * UInt64(8 + pageBytes))), to: .source)
   }
 
   private mutating func takeDirty() {

@@ -52,7 +52,7 @@ private struct FoundRuns: Equatable {
 
 /// Microseconds of processor time that this thread has had. Nothing here waits for anything, so it leaves out only what other
 /// programs on the machine took.
-private func processorTime() -> Double {
+func processorTime() -> Double {
   var time = timespec()
   if unsafe clock_gettime(CLOCK_THREAD_CPUTIME_ID, &time) != 0 { fail("no processor time") }
   return Double(time.tv_sec) * 1_000_000 + Double(time.tv_nsec) / 1000

@@ -171,6 +171,8 @@ do {
     if try !benchTrackers() { exit(1) }
   } else if arguments.dropFirst() == ["--dirty"] {
     if try !benchDirtyPages() { exit(1) }
+  } else if arguments.dropFirst() == ["--loop"] {
+    if try !benchLoop() { exit(1) }
   } else if arguments.dropFirst() == ["--simulation"] {
     if try !benchSimulation() { exit(1) }
   } else if arguments.count == 2 {
@@ -178,7 +180,7 @@ do {
     let results = [benchStart(arguments[1]), try benchMove(1 << 30), try benchMemory()]
     if results.contains(false) { exit(1) }
   } else {
-    fail("usage: ferry-bench PATH-OF-VFIO-FERRY, --dirty, --simulation, or in the lab --quiesce, --trackers")
+    fail("usage: ferry-bench PATH-OF-VFIO-FERRY, --dirty, --loop, --simulation, or in the lab --quiesce, --trackers")
   }
 } catch {
   fail("\(error)")

@@ -133,7 +133,7 @@ final class Stream {
 
   init() throws { file = try Descriptor.inMemory(name: "stream") }
 
-  fileprivate func channel() throws -> DescriptorChannel {
+  func channel() throws -> DescriptorChannel {
     #expect(file.seek(to: 0) == 0)
     return try DescriptorChannel(owning: file.duplicate())
   }

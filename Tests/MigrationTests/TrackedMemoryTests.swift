@@ -183,6 +183,43 @@ struct TrackedMemoryTests {
     #expect(memory.failures.isEmpty)
   }
 
+  @Test("a log that a guest's reset has ended is begun anew, and all is dirty; what the IOMMU knows outlives a reset")
+  func guestReset() throws {
+    for (kind, calls) in [(TrackerKind.device, ["device stop", "device start 1"]), (.iommu, []), (.container, [])] {
+      let kernel = FakeKernel()
+      let choice = try TrackerChoice(for: Self.device, .only(kind), from: [.ready(FakeTracker(kind, kernel))])
+      var memory = TrackedMemory(layout: try layout(), [choice])
+      var bitmap = DirtyBitmap(layout: try layout())
+      try memory.add(run(100, 0), into: &bitmap)
+      memory.restart(Self.device, into: &bitmap)
+      #expect(kernel.calls == 0)
+      memory.start(into: &bitmap)
+      _ = pages(&bitmap)
+      let before = kernel.calls
+      memory.restart(Self.other, into: &bitmap)
+      memory.restart(Self.device, into: &bitmap)
+      #expect(Array(kernel.journal[before...]) == calls)
+      #expect(pages(&bitmap) == (kind == .device ? Set(0..<16) : []))
+      kernel.write(101 * Self.page)
+      memory.read(into: &bitmap)
+      #expect(pages(&bitmap) == [1])
+    }
+  }
+
+  @Test("a log that can't be begun anew after a guest's reset is replaced, and all is dirty")
+  func guestResetFails() throws {
+    let kernel = FakeKernel(failing: 3...3)
+    let choice = try TrackerChoice(for: Self.device, from: [.ready(FakeTracker(.device, kernel))])
+    var memory = TrackedMemory(layout: try layout(), [choice])
+    var bitmap = DirtyBitmap(layout: try layout())
+    try memory.add(run(100, 0), into: &bitmap)
+    memory.start(into: &bitmap)
+    _ = pages(&bitmap)
+    memory.restart(Self.device, into: &bitmap)
+    #expect(memory.current.map(\.kind) == [.everything])
+    #expect(pages(&bitmap) == Set(0..<16))
+  }
+
   @Test("nothing is known before the trackers are on, nor after")
   func off() throws {
     let kernel = FakeKernel()

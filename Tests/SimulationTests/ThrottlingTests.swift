@@ -20,7 +20,9 @@ struct ThrottlingTests {
     summary.decisions.compactMap { if case .throttle(let rate) = $0.verdict { rate } else { nil } }
   }
 
-  @Test("goes on running where it is, unless what comes in is limited: then it moves", arguments: 1...8 as ClosedRange<UInt64>)
+  @Test(
+    "goes on running where it is, unless what comes in is limited: then it moves",
+    arguments: 1...8 as ClosedRange<UInt64>)
   func converges(seed: UInt64) throws {
     let without = run(Self.guest(seed, throttles: false)).summary
     guard case .outrun(let decision) = without.source?.fault else {
@@ -95,7 +97,7 @@ struct ThrottlingTests {
     let judge = Judge()
     for seed in 1...3 as ClosedRange<UInt64> {
       var scenario = Scenario(world: description, seed: seed)
-      if seed == 3 { scenario.kills = [.init(.source, .at(MonotonicTime(microseconds: 150_000)))] }
+      if seed == 3 { scenario.kills = [.init(.source, .at(MonotonicTime(microseconds: 600_000)))] }
       var played = world(scenario)
       let summary = played.run()
       #expect(judge.findings(played) == [], "seed \(seed)")
