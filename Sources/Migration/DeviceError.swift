@@ -26,6 +26,8 @@ public struct ErrorNumber: RawRepresentable, Hashable, Sendable {
   public static let tooManyFiles = ErrorNumber(rawValue: 24)
   /// The device does not know this request. The corresponding C constant is `ENOTTY`.
   public static let notTypewriter = ErrorNumber(rawValue: 25)
+  /// Outside of what is possible. The corresponding C constant is `ERANGE`.
+  public static let outOfRange = ErrorNumber(rawValue: 34)
   /// A pre-copy stream's temporary end. The corresponding C constant is `ENOMSG`.
   public static let noMessage = ErrorNumber(rawValue: 42)
   /// The driver does not support this. The corresponding C constant is `EOPNOTSUPP`.
