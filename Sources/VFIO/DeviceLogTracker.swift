@@ -118,6 +118,12 @@ public final class DeviceLogTracker: DirtyTracker {
     }
   }
 
+  /// Turns off whatever log a device has, whoever started it: for one that a killed program has left. Of a device without a
+  /// running log most drivers say nothing. The corresponding C constant is `VFIO_DEVICE_FEATURE_DMA_LOGGING_STOP`.
+  public static func turnOff(_ device: KernelDevice) throws(TrackerError) {
+    try TrackerKind.device.asking(.stop) { () throws(SystemError) in try device.stopLog() }
+  }
+
   /// Starts the log with as many ranges as the device takes and in pages that it can't make larger.
   private func begin(_ map: MappedMemory, _ state: inout State) throws(TrackerError) {
     var pageSize = map.layout.pageSize
