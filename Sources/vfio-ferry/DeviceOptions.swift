@@ -74,8 +74,9 @@ struct DeviceAccess {
   }
 
   /// Finds devices and refuses what sysfs and debugfs show to be hopeless, before anything is opened.
+  /// - Parameter toMigrate: whether they have to be migratable.
   @discardableResult
-  func check(_ texts: [String]) throws(CommandFailure) -> [DeviceRecord] {
+  func check(_ texts: [String], toMigrate: Bool = true) throws(CommandFailure) -> [DeviceRecord] {
     var names: [DeviceName] = []
     for text in texts { names.append(try Self.name(text)) }
     var records: [DeviceRecord] = []
@@ -86,7 +87,9 @@ struct DeviceAccess {
       }
       guard record.isOnVFIO else { throw .refused(Self.notOnVFIO(record)) }
       // Plain vfio-pci has no migration, and where debugfs does not say so binding would reset the device to find out.
-      if record.isMigratable == false || record.driver == "vfio-pci" { throw .refused(Self.notMigratable(record)) }
+      if toMigrate, record.isMigratable == false || record.driver == "vfio-pci" {
+        throw .refused(Self.notMigratable(record))
+      }
     }
     if way.fd != nil, records.count > 1 { throw .misuse("--fd goes with one device") }
     return records

@@ -18,11 +18,12 @@ final class OutputFile {
   /// - Parameters:
   ///   - path: a file that is to be, or to be replaced; something that is there already; - for standard output.
   ///   - mode: who may do what with a new file: device state is a guest's, and nobody else's.
-  init(_ path: String, mode: UInt32 = 0o600) throws(CommandFailure) {
+  ///   - content: what messages call what is written.
+  init(_ path: String, mode: UInt32 = 0o600, content: String = "device state") throws(CommandFailure) {
     let output = "/proc/self/fd/\(STDOUT_FILENO)"
     isStandardOutput = path == "-" || (Files.identity(path).map { $0 == Files.identity(output) } ?? false)
     if isStandardOutput, isatty(STDOUT_FILENO) == 1 {
-      throw .misuse("device state is not for a terminal: redirect standard output, or name a file")
+      throw .misuse("\(content) is not for a terminal: redirect standard output, or name a file")
     }
     do throws(SystemError) {
       if isStandardOutput {
@@ -65,14 +66,19 @@ final class OutputFile {
     let file = try OutputFile(path, mode: 0o644)
     // Nothing is left of it once it was kept.
     defer { file.discard() }
+    try file.keep(text)
+  }
+
+  /// Writes a whole text, and gives the file its name.
+  func keep(_ text: String) throws(CommandFailure) {
     let bytes = Array(text.utf8)
     do throws(ChannelError) {
-      try file.channel.write(bytes.span, bytes.span.extracting(first: 0))
-      try file.channel.finish()
+      try channel.write(bytes.span, bytes.span.extracting(first: 0))
+      try channel.finish()
     } catch {
       throw .failed("\(error)")
     }
-    try file.keep()
+    try keep()
   }
 
   /// Finds out, before much is done, that there is no such folder to write into.

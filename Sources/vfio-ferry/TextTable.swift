@@ -43,4 +43,36 @@ enum Figures {
     default: "\(microseconds / 1_000_000).\(microseconds % 1_000_000 / 100_000) s"
     }
   }
+
+  /// Bytes a second, as a link's rate: bits, in decimal units.
+  static func linkRate(_ bytesPerSecond: UInt64) -> String {
+    let units = ["bit/s", "kbit/s", "Mbit/s", "Gbit/s", "Tbit/s"]
+    var (bits, overflow) = bytesPerSecond.multipliedReportingOverflow(by: 8)
+    if overflow { bits = .max }
+    var unit = 0
+    var value = bits
+    var tenth: UInt64 = 0
+    while value >= 1000, unit + 1 < units.count {
+      tenth = value % 1000 / 100
+      value /= 1000
+      unit += 1
+    }
+    return unit == 0 ? "\(value) bit/s" : "\(value).\(tenth) \(units[unit])"
+  }
+
+  /// Addresses as START+LENGTH, in the way in which options take them.
+  static func range(_ range: Range<UInt64>) -> String {
+    "0x\(String(range.lowerBound, radix: 16))+\(wholeUnits(range.upperBound - range.lowerBound))"
+  }
+
+  /// Bytes in the largest unit of which they are a whole number, in the way in which options take them.
+  static func wholeUnits(_ bytes: UInt64) -> String {
+    var number = bytes
+    var unit = 0
+    while number > 0, number % 1024 == 0, unit < 4 {
+      number /= 1024
+      unit += 1
+    }
+    return "\(number)\(["", "K", "M", "G", "T"][unit])"
+  }
 }
