@@ -91,7 +91,7 @@ let package = Package(
     tests("TopologyTests", ["LinuxIO", "Migration", "Topology", "TopologyFixtures"]),
     tests(
       "CommandTests",
-      ["vfio-ferry", "Migration", "Simulation", "Topology", "TopologyFixtures", "Transport", argumentParser]),
+      ["vfio-ferry", "LinuxIO", "Migration", "Simulation", "Topology", "TopologyFixtures", "Transport", argumentParser]),
     // Runs in the lab only; see tools/test.
     tests(
       "LabTests",
