@@ -31,8 +31,7 @@ struct PreCopyLoopTests {
     let round = bench.round(4096)
     let decision = try #require(round)
     #expect(decision.verdict == .goOn && decision.round == 1 && decision.forecast.downtime == nil)
-    #expect(
-      decision.description == "round 1: 4.0 kB of pages and 0 B of device state left; nothing measured yet: go on")
+    #expect(decision.description == "round 1: 4.0 kB of pages and 0 B of device state left; nothing measured yet: go on")
   }
 
   @Test("it stops at the limit, and not a microsecond above")
@@ -50,9 +49,7 @@ struct PreCopyLoopTests {
     }
   }
 
-  @Test(
-    "it foretells from what was measured: pages beside the stop, then what is written meanwhile and the devices, then loading"
-  )
+  @Test("it foretells from what was measured: pages beside the stop, then what is written meanwhile and the devices, then loading")
   func forecast() {
     var forecast = PreCopyForecast()
     #expect(forecast.downtime == nil)
@@ -125,8 +122,7 @@ struct PreCopyLoopTests {
     // The round in which a limit was set says nothing of it, and the one after it is the first to be held against.
     #expect(
       verdicts == [
-        .goOn, .goOn, .throttle(bytesPerSecond: 500_000_000), .goOn, .goOn, .throttle(bytesPerSecond: 250_000_000),
-        .goOn,
+        .goOn, .goOn, .throttle(bytesPerSecond: 500_000_000), .goOn, .goOn, .throttle(bytesPerSecond: 250_000_000), .goOn,
         .goOn, .giveUp,
       ])
   }

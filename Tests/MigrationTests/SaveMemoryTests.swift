@@ -17,9 +17,7 @@ struct SaveMemoryTests {
   private static let page = DirtyReading(pages: 1, bytes: 4096)
 
   /// One device in pre-copy that has given all it has; the first round has been sent in a second.
-  private static func afterFirstRound(_ configuration: SaveSession.Configuration = configuration()) -> SessionBench<
-    SaveSession
-  > {
+  private static func afterFirstRound(_ configuration: SaveSession.Configuration = configuration()) -> SessionBench<SaveSession> {
     var bench = SessionBench(SaveSession(devices: [sessionDevice(0)], configuration: configuration))
     bench.expect(.readPages(.first))
     bench.handle(.dirty(gigabyte))
