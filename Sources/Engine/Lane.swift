@@ -19,6 +19,9 @@ final class Lane: Sendable {
   /// Adds a job behind those that wait already.
   func put(_ job: @escaping @Sendable () -> Void) { jobs.put(job) }
 
+  /// Takes no more jobs, and leaves the thread to end by itself.
+  func abandon() { jobs.close() }
+
   /// Waits until every job is done, and ends the thread. A lane that is never finished, because it is in a call that
   /// does not return, ends by itself after that call.
   func finish() {

@@ -6,6 +6,7 @@ internal import Synchronization
 /// The threads of one run of a session, and how its effects get to them.
 final class SessionLanes: Sendable {
   private let devices: [DeviceLanes]
+  private let names: [DeviceName]
   private let controlLanes: [Lane]
   private let dataLanes: [Lane]
   private let sending: Lane
@@ -27,6 +28,7 @@ final class SessionLanes: Sendable {
     channel: any Channel, checksum: StreamChecksum, buffers: [TransferBuffer], events: BlockingQueue<SessionEvent>
   ) throws(SystemError) {
     self.devices = devices.enumerated().map { DeviceLanes(device: $1, index: $0, checksum: checksum, events: events) }
+    names = devices.map(\.name)
     var control: [Lane] = []
     var data: [Lane] = []
     for index in devices.indices {
@@ -72,7 +74,7 @@ final class SessionLanes: Sendable {
       case .stopVCPUs:
         stopVCPUs()
       case .readPages(let moment):
-        memoryLane.put { [self] in if let memory { events.put(.dirty(memory.read(moment))) } }
+        memoryLane.put { [self] in events.put(memory.map { .dirty($0.read(moment)) } ?? Self.withoutMemory) }
       case .sendPages:
         memoryLane.put { [self] in sendPages() }
       case .restartTracking(let device):
@@ -95,7 +97,7 @@ final class SessionLanes: Sendable {
   }
 
   private func sendPages() {
-    guard let memory else { return }
+    guard let memory else { return events.put(Self.withoutMemory) }
     do throws(MovingMemoryError) {
       events.put(.pagesSent(bytes: try memory.send()))
     } catch {
@@ -103,13 +105,18 @@ final class SessionLanes: Sendable {
     }
   }
 
+  private static let withoutMemory = SessionEvent.memoryFailed(
+    MovingMemoryError("moving guest memory, of which there is none,", errno: .invalidArgument))
+
   private func limit(_ device: Int, to bytesPerSecond: UInt64?) {
+    guard let limiter = limiters[device] else {
+      let cause = RateLimiterError.Cause.refused("it has no limiter")
+      let name = "\(names[device])"
+      let error = RateLimiterError(device: name, kind: .police, operation: "limiting", subject: name, cause: cause)
+      return events.put(.limited(device: device, error))
+    }
     do throws(RateLimiterError) {
-      if let bytesPerSecond {
-        try limiters[device]?.limit(to: bytesPerSecond)
-      } else {
-        try limiters[device]?.restore()
-      }
+      if let bytesPerSecond { try limiter.limit(to: bytesPerSecond) } else { try limiter.restore() }
       events.put(.limited(device: device, nil))
     } catch {
       events.put(.limited(device: device, error))
@@ -146,8 +153,10 @@ final class SessionLanes: Sendable {
     channel.cancel()
     sending.finish()
     receiving.finish()
+    memory?.cancel()
     memoryLane.finish()
-    limiting.finish()
+    // Whoever still waits for a limiter has been told that nobody does.
+    limiting.abandon()
     for index in devices.indices where !(hung.indices.contains(index) && hung[index]) {
       controlLanes[index].finish()
       dataLanes[index].finish()

@@ -46,6 +46,7 @@ public final class SessionRunner: Sendable {
     devices: [any MigratableDevice], memory: (any MovingMemory)? = nil, limiters: [(any RateLimiter)?] = [],
     channel: any Channel, checksum: StreamChecksum, buffers: Int
   ) throws(SystemError) {
+    // A device that is to be limited and has no limiter would never be.
     precondition(limiters.isEmpty || limiters.count == devices.count, "limiters are for devices")
     self.devices = devices
     self.memory = memory

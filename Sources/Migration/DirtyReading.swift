@@ -36,8 +36,15 @@ public protocol MovingMemory: AnyObject, Sendable {
   func restartTracking(device: Int)
 
   /// Sends what the last reading found, and forgets that it was dirty.
+  ///
+  /// What it has sent is at the destination before anything that the session sends later: where memory has a connection
+  /// of its own, this waits until the other end says so.
   /// - Returns: bytes that went out.
   func send() throws(MovingMemoryError) -> UInt64
+
+  /// Makes a call of ``send()`` that is under way fail soon, and later ones at once: the session is over. Called from any
+  /// thread.
+  func cancel()
 }
 
 /// Guest memory that could not be sent.

@@ -34,9 +34,6 @@ public struct PreCopyForecast: Hashable, Sendable {
     let transfer = max(sum(max(quiescing, sending), rest), sum(quiescing, deviceMicroseconds))
     return sum(transfer, loading)
   }
-
-  /// Whether memory is dirtied at least as fast as it can be sent.
-  public var isOutrun: Bool { bandwidth > 0 && dirtyRate >= bandwidth }
 }
 
 /// `a * b / c`, without overflow on the way; as much as fits.
@@ -56,9 +53,9 @@ struct MeasuredRate: Hashable, Sendable {
   private var bytes: UInt64 = 0
   private var microseconds: UInt64 = 0
 
-  /// Takes in that so many bytes took so long. Large measurements push older ones out; small ones say little.
+  /// Takes in that so many bytes took so long. What is large or took long pushes older measurements out; the rest says little.
   mutating func add(_ bytes: UInt64, microseconds: UInt64) {
-    if bytes >= self.bytes / 8 {
+    if bytes >= self.bytes / 8 || microseconds >= self.microseconds / 8 {
       self.bytes /= 2
       self.microseconds /= 2
     }

@@ -14,10 +14,11 @@ public struct PreCopyConfiguration: Hashable, Sendable {
   public var downtimeLimit: UInt64 = 300_000
   /// Microseconds between the beginnings of two rounds, at least.
   public var interval: UInt64 = 10_000
-  /// So many rounds in a row that don't get the rest down by an eighth are enough.
+  /// So many passes in a row that don't get the rest down by an eighth are enough. In a pass as much has gone out as was left
+  /// at its beginning: with pages alone it is a round, with much device state it is many.
   public var patience = 3
-  /// So many rounds in all.
-  public var mostRounds = 100
+  /// So many passes in all.
+  public var mostPasses = 100
   /// By device: whether what comes in to it may be limited (DA9). Devices without a ``RateLimiter`` can't be.
   public var throttled: [Bool] = []
   /// Bytes a second below which nothing is limited, all devices together.
@@ -77,10 +78,16 @@ struct PreCopyLoop: Hashable, Sendable {
   private var bandwidth = MeasuredRate()
   private var dirtyRate: UInt64 = 0
   private var deviceBytes: UInt64 = 0
+  /// What was left when the pass began, and what has gone out in it.
+  private var leftBefore: UInt64 = 0
+  private var sentSince: UInt64 = 0
+  private var passes = 0
   private var least = UInt64.max
   private var withoutProgress = 0
-  /// A limit was set within the round: what is read next was dirtied under both.
+  /// Something changed within the pass: a limit was set, or a device began anew. What it has brought says nothing.
   private var isSettling = false
+  /// What is read next was not dirtied since the reading before: a log has begun anew.
+  private var isRateUnknown = false
 
   init(_ configuration: PreCopyConfiguration, at now: MonotonicTime) {
     self.configuration = configuration
@@ -113,7 +120,10 @@ struct PreCopyLoop: Hashable, Sendable {
   }
 
   /// So many bytes of device state are on their way out.
-  mutating func count(deviceBytes bytes: Int) { deviceBytes &+= UInt64(bytes) }
+  mutating func count(deviceBytes bytes: Int) {
+    deviceBytes &+= UInt64(bytes)
+    sentSince = sum(sentSince, UInt64(bytes))
+  }
 
   /// Takes what was read, and decides. What was read is to be sent in any case but ``PreCopyDecision/Verdict/giveUp``.
   /// - Returns: nil where there is nothing to decide, because the devices have stopped.
@@ -122,10 +132,11 @@ struct PreCopyLoop: Hashable, Sendable {
     activity = .sending(since: now)
     deviceBytes = 0
     let isFirst = lastReading == nil
-    if let before = lastReading {
+    if let before = lastReading, !isRateUnknown {
       dirtyRate = scaled(reading.bytes, by: 1_000_000, over: max(1, now.microseconds(since: before)))
     }
     lastReading = now
+    isRateUnknown = false
     if isLast { return nil }
     var forecast = PreCopyForecast()
     forecast.pageBytes = reading.bytes
@@ -150,30 +161,32 @@ struct PreCopyLoop: Hashable, Sendable {
   private mutating func verdict(_ forecast: PreCopyForecast, _ devices: DeviceFigures) -> PreCopyDecision.Verdict {
     let isNear = forecast.downtime.map { $0 <= configuration.downtimeLimit } ?? false
     if isNear, devices.unready == nil { return .stop }
+    // Near enough: only the destination is waited for, and no amount of sending brings that about.
+    if isNear, let unready = devices.unready { return .awaitInitial(device: unready) }
     let left = sum(forecast.pageBytes, forecast.deviceBytes)
+    guard sentSince >= leftBefore - leftBefore / 8 else { return .goOn }
+    leftBefore = left
+    sentSince = 0
+    passes += 1
     if isSettling {
       isSettling = false
     } else if left < least, least - left >= least / 8 {
       least = left
       withoutProgress = 0
-    } else if !isNear {
+    } else {
       withoutProgress += 1
     }
-    guard withoutProgress >= configuration.patience || round > configuration.mostRounds else {
-      return devices.unready.flatMap { isNear ? .awaitInitial(device: $0) : nil } ?? .goOn
-    }
+    guard withoutProgress >= configuration.patience || passes > configuration.mostPasses else { return .goOn }
     let throttled = devices.canBeLimited ? throttle(forecast) : nil
     return throttled ?? (configuration.lastResort == .force ? .force : .giveUp)
   }
 
   /// Half of what can be sent, or of what was let in so far; nil where less would be too little.
   private mutating func throttle(_ forecast: PreCopyForecast) -> PreCopyDecision.Verdict? {
-    guard round <= configuration.mostRounds else { return nil }
+    guard passes <= configuration.mostPasses else { return nil }
     let next = (inbound ?? min(forecast.bandwidth, max(forecast.dirtyRate, 1))) / 2
     guard next >= configuration.leastInbound else { return nil }
-    withoutProgress = 0
-    least = .max
-    isSettling = true
+    beginAnew()
     return .throttle(bytesPerSecond: next)
   }
 
@@ -181,14 +194,28 @@ struct PreCopyLoop: Hashable, Sendable {
   mutating func endSending(_ bytes: UInt64, at now: MonotonicTime) {
     guard case .sending(let since) = activity else { return }
     let took = now.microseconds(since: since)
+    sentSince = sum(sentSince, bytes)
     if bytes > 0 { bandwidth.add(sum(bytes, deviceBytes), microseconds: took) }
     let next = (lastReading ?? now).adding(microseconds: configuration.interval)
     activity = .resting(until: max(now, next))
     isOver = isLast
   }
 
-  /// A device begins anew: the guest runs on until the destination has that device's initial data again.
-  mutating func reconsider() { isStopDecided = false }
+  /// What there was before is no measure for what comes.
+  private mutating func beginAnew() {
+    withoutProgress = 0
+    least = .max
+    isSettling = true
+  }
+
+  /// A device begins anew, and perhaps a log of everything: a stop that was decided is to be decided again, if it has not
+  /// begun.
+  mutating func reconsider() {
+    isStopDecided = false
+    passes = 0
+    isRateUnknown = true
+    beginAnew()
+  }
 
   /// Nothing is limited any more.
   mutating func release() { inbound = nil }

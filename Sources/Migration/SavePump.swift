@@ -75,8 +75,9 @@ struct SavePump: Hashable, Sendable {
     readsAsked += 1
   }
 
-  mutating func endRead(at now: MonotonicTime) {
+  mutating func endRead(bytes: Int, at now: MonotonicTime) {
     readsEnded += 1
+    bytesSinceReading += UInt64(bytes)
     guard let since = readingSince, bytesSinceReading > 0 else { return }
     readRate.add(bytesSinceReading, microseconds: now.microseconds(since: since))
     readingSince = now
@@ -85,7 +86,6 @@ struct SavePump: Hashable, Sendable {
 
   mutating func count(_ bytes: Int, isPreCopy: Bool) {
     self.bytes += UInt64(bytes)
-    bytesSinceReading += UInt64(bytes)
     bytesSinceInfo += UInt64(bytes)
     left = left.map { $0 > UInt64(bytes) ? $0 - UInt64(bytes) : 0 }
     if isPreCopy { preCopyBytes += UInt64(bytes) }
@@ -95,6 +95,11 @@ struct SavePump: Hashable, Sendable {
     pace.take(info, bytesRead: bytesSinceInfo, isDrained: isAtEnd)
     bytesSinceInfo = 0
     left = info.remainingBytes
+    if info.restartedInitial {
+      // The destination has to have the new initial data too.
+      initialOutAfter = nil
+      initialIsMarked = false
+    }
     if info.initialBytes == 0, initialOutAfter == nil { initialOutAfter = readsAsked }
     // What is left of a device that is ready is read after the stop; where nothing is left there is nothing to read.
     isAtEnd = info.remainingBytes == 0 || (pace.isReady && !keepsDraining)

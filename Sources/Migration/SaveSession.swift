@@ -64,6 +64,7 @@ public struct SaveSession: SessionMachine {
     self.configuration = configuration
     group = QuiesceCoordinator(
       devices: devices, plan: plan, resetAllowed: configuration.resetAllowed, configuration: configuration.quiescing)
+    precondition(configuration.memory.map { $0.throttled.count <= devices.count } ?? true, "limits are for devices")
     let draining = configuration.memory != nil
     pumps = devices.map { _ in SavePump(limits: configuration.pace, keepsDraining: draining) }
     limits = InboundLimits(configuration.memory?.throttled ?? [])
@@ -324,7 +325,10 @@ public struct SaveSession: SessionMachine {
       if state?.isSaving == false { pumps[device].isOpen = false }
       // Its guest reset it after pre-copy, before the vCPUs had stopped: what was sent of it is void.
       let hasLeft = group.step == .look && request == .readState && wasOpen && !pumps[device].isOpen
-      if step.isUnexpectedSession || (hasLeft && fault == nil && state != .error) { effects += restart(device) }
+      if step.isUnexpectedSession || (hasLeft && fault == nil && state != .error) {
+        effects += restart(device)
+        if configuration.memory?.lastResort == .giveUp, fault == nil { fail(.resetAtLastMoment(device)) }
+      }
       return effects
     }
   }

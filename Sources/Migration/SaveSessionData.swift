@@ -27,7 +27,8 @@ extension SaveSession {
   mutating func read(
     _ device: Int, _ buffer: Int, _ result: Result<DataRead, DeviceError>, at now: MonotonicTime
   ) -> [SessionEffect] {
-    pumps[device].endRead(at: now)
+    let came = if case .success(.bytes(let count)) = result { count } else { 0 }
+    pumps[device].endRead(bytes: came, at: now)
     switch result {
     case .success(.bytes(let count)) where fault == nil:
       pumps[device].count(count, isPreCopy: phase == .preCopying)
@@ -85,6 +86,7 @@ extension SaveSession {
   mutating func take(_ info: PreCopyInfo, of device: Int, at now: MonotonicTime) -> [SessionEffect] {
     guard phase == .preCopying, fault == nil else { return [] }
     pumps[device].take(info)
+    if info.restartedInitial { loop?.reconsider() }
     pumps[device].infoDue = now.adding(microseconds: configuration.pace.interval)
     return markInitial(of: device)
   }

@@ -66,8 +66,17 @@ extension SaveSession {
   }
 
   mutating func endLimit(_ device: Int, _ error: RateLimiterError?) -> [SessionEffect] {
-    limits.end(device, hasFailed: error != nil)
-    return error.map { [.note(.notLimited(device: device, $0))] } ?? []
+    guard let error else {
+      limits.end(device)
+      return []
+    }
+    switch limits.fail(device) {
+    case .limiting: return [.note(.notLimited(device: device, error))]
+    case .lifting: return [.limit(device: device, bytesPerSecond: nil)]
+    case .liftingAgain:
+      cleanupFaults.append(.stillLimited(device, error))
+      return [.note(.stillLimited(device: device, error))]
+    }
   }
 }
 
@@ -79,6 +88,16 @@ struct InboundLimits: Hashable, Sendable {
     var isLimited = false
     /// Requests that have not been answered.
     var requests = 0
+    /// How often lifting has failed.
+    var failures = 0
+  }
+
+  /// What has failed.
+  enum Failure {
+    case limiting
+    /// It is to be tried again.
+    case lifting
+    case liftingAgain
   }
 
   private var devices: [Device]
@@ -110,11 +129,21 @@ struct InboundLimits: Hashable, Sendable {
     }
   }
 
-  /// A request was answered. A device whose limiter fails is not limited again.
-  mutating func end(_ device: Int, hasFailed: Bool) {
-    guard devices.indices.contains(device), devices[device].requests > 0 else { return }
+  /// A request was answered.
+  mutating func end(_ device: Int) { if devices.indices.contains(device) { devices[device].requests -= 1 } }
+
+  /// A request has failed. A device whose limiter fails is not limited again; its limit is lifted all the same in the end,
+  /// which is tried twice.
+  mutating func fail(_ device: Int) -> Failure {
+    devices[device].canBeLimited = false
+    if devices[device].isLimited {
+      devices[device].requests -= 1
+      return .limiting
+    }
+    devices[device].failures += 1
+    if devices[device].failures == 1 { return .lifting }
     devices[device].requests -= 1
-    if hasFailed { devices[device].canBeLimited = false }
+    return .liftingAgain
   }
 
   /// What was not answered by now is not waited for.

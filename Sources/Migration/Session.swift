@@ -144,8 +144,10 @@ public enum SessionNote: Hashable, Sendable {
   case reset(device: Int)
   /// What the pre-copy loop decided.
   case decided(PreCopyDecision)
-  /// What comes in to a device could not be limited, or the limit not be lifted.
+  /// What comes in to a device could not be limited.
   case notLimited(device: Int, RateLimiterError)
+  /// What comes in to a device is still limited: twice the limit could not be lifted.
+  case stillLimited(device: Int, RateLimiterError)
   /// The guest reset a device during pre-copy; its state is sent anew.
   case restarted(device: Int, times: Int)
   /// A device has not answered for this long.
@@ -166,6 +168,10 @@ public enum SessionFault: Error, Hashable, Sendable {
   case keptResetting(Int, times: Int)
   /// Guest memory could not be sent.
   case memory(MovingMemoryError)
+  /// What comes in to a device is still limited. The next process that cleans up after this one can try again.
+  case stillLimited(Int, RateLimiterError)
+  /// The guest reset the device when it was to be stopped: what has to go over anew would all do so in the stop.
+  case resetAtLastMoment(Int)
   /// The guest dirties more than can be sent, and the caller did not want it stopped for that long.
   case outrun(PreCopyDecision)
   /// A device did not answer, and its caller no longer waits for it.

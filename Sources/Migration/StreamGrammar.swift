@@ -60,7 +60,6 @@ struct StreamGrammar: Hashable, Sendable {
         devices[device].bytes += UInt64(length)
         devices[device].frames += 1
       case .initialComplete:
-        try demand(!devices[device].initialComplete, "its device's initial data was complete already")
         devices[device].initialComplete = true
       case .void:
         devices[device].bytes = 0

@@ -50,8 +50,9 @@ extension Judge {
 extension SimulatedWorld {
   /// Whether the guest dirties more than goes over the channel, and the scenario has it stay then.
   fileprivate var mayGiveUp: Bool {
-    guard case .outrun = save.outcome?.fault else { return false }
-    return scenario.world?.lastResort == .giveUp
+    guard case .outrun(let decision) = save.outcome?.fault, scenario.world?.lastResort == .giveUp else { return false }
+    // What is dirtied is counted once however often it is written, so it comes near what is sent and not above it.
+    return decision.forecast.dirtyRate >= decision.forecast.bandwidth / 4 * 3
   }
 }
 
@@ -74,6 +75,7 @@ extension SessionFault {
   fileprivate var device: Int? {
     switch self {
     case .device(let device, _), .keptResetting(let device, _), .declaredDead(let device): device
+    case .resetAtLastMoment(let device), .stillLimited(let device, _): device
     case .channel, .stream, .mismatch, .memory, .outrun, .interrupted: nil
     }
   }

@@ -17,7 +17,7 @@ extension Scenario {
     var memory = PreCopyConfiguration()
     memory.downtimeLimit = world.downtimeLimit
     memory.interval = 1_000
-    memory.mostRounds = 30
+    memory.mostPasses = 30
     memory.lastResort = world.lastResort
     memory.throttled = (0..<world.devices).map { world.throttles && $0 < world.nics }
     memory.leastInbound = 1 << 20

@@ -41,6 +41,8 @@ final class SessionDisplay {
       if verbose || decision.verdict.isOutOfTheOrdinary { say("\(decision)") }
     case .notLimited(let device, let error):
       say("what comes in to \(names[device]) could not be limited as wanted: \(error)")
+    case .stillLimited(let device, let error):
+      say("what comes in to \(names[device]) is still limited: \(error); the next start tries to lift that")
     case .restarted(let device, let times):
       say("\(names[device]) was reset by its guest; its state is sent anew (\(times))")
     case .hung(let device, let request, let waited):
@@ -101,6 +103,9 @@ extension SessionOutcome {
     case .mismatch(let reason): reason
     case .keptResetting(let index, let times): "the guest of \(names[index]) reset it \(times) times during pre-copy"
     case .memory(let error): "\(error)"
+    case .stillLimited(let index, let error): "what comes in to \(names[index]) is still limited: \(error)"
+    case .resetAtLastMoment(let index):
+      "the guest of \(names[index]) reset it when it was to be stopped: move it again"
     case .outrun(let decision): "the guest dirties more than can be sent: \(decision)"
     case .declaredDead(let index): "\(names[index]) did not answer and was declared dead"
     case .interrupted(let reason): "interrupted by \(reason)"

@@ -75,6 +75,8 @@ extension SessionFault {
     case .mismatch: "the devices do not fit"
     case .keptResetting: "the guest kept resetting a device"
     case .memory: "guest memory could not be sent"
+    case .stillLimited: "a limit could not be lifted"
+    case .resetAtLastMoment: "the guest reset a device at the last moment"
     case .outrun: "the guest dirtied more than could be sent"
     case .declaredDead: "a device did not answer"
     case .interrupted: "somebody ended it"

@@ -63,6 +63,7 @@ struct SimulationPhases {
       let isWorthALine = decision.verdict == .stop || decision.verdict.isOutOfTheOrdinary
       return isWorthALine ? "\(decision)" : nil
     case .notLimited(let device, let error): return "what comes in to \(names[device]) could not be limited: \(error)"
+    case .stillLimited(let device, let error): return "what comes in to \(names[device]) is still limited: \(error)"
     case .restarted(let device, let times):
       return "\(names[device]) was reset by its guest (\(times)); its state is sent anew"
     case .reset, .stepEnded: return nil

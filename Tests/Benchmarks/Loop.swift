@@ -17,7 +17,7 @@ private struct Rounds {
     var memory = PreCopyConfiguration()
     memory.downtimeLimit = 0
     memory.patience = .max
-    memory.mostRounds = .max
+    memory.mostPasses = .max
     memory.interval = 1000
     configuration.pace.interval = 1000
     configuration.memory = memory

@@ -208,5 +208,7 @@ private final class CopiedMemory: MovingMemory {
     }
   }
 
+  func cancel() {}
+
   func stop() { state.withLock { _ = $0.memory.stop() } }
 }

@@ -31,7 +31,8 @@ struct PreCopyLoopTests {
     let round = bench.round(4096)
     let decision = try #require(round)
     #expect(decision.verdict == .goOn && decision.round == 1 && decision.forecast.downtime == nil)
-    #expect(decision.description == "round 1: 4.0 kB of pages and 0 B of device state left; nothing measured yet: go on")
+    #expect(
+      decision.description == "round 1: 4.0 kB of pages and 0 B of device state left; nothing measured yet: go on")
   }
 
   @Test("it stops at the limit, and not a microsecond above")
@@ -49,7 +50,9 @@ struct PreCopyLoopTests {
     }
   }
 
-  @Test("it foretells from what was measured: pages beside the stop, then what is written meanwhile and the devices, then loading")
+  @Test(
+    "it foretells from what was measured: pages beside the stop, then what is written meanwhile and the devices, then loading"
+  )
   func forecast() {
     var forecast = PreCopyForecast()
     #expect(forecast.downtime == nil)
@@ -122,15 +125,16 @@ struct PreCopyLoopTests {
     // The round in which a limit was set says nothing of it, and the one after it is the first to be held against.
     #expect(
       verdicts == [
-        .goOn, .goOn, .throttle(bytesPerSecond: 500_000_000), .goOn, .goOn, .throttle(bytesPerSecond: 250_000_000), .goOn,
+        .goOn, .goOn, .throttle(bytesPerSecond: 500_000_000), .goOn, .goOn, .throttle(bytesPerSecond: 250_000_000),
+        .goOn,
         .goOn, .giveUp,
       ])
   }
 
-  @Test("it ends at the most rounds even where each is smaller than the one before")
-  func mostRounds() {
+  @Test("it ends at the most passes even where each leaves less than the one before")
+  func mostPasses() {
     var configuration = PreCopyConfiguration()
-    configuration.mostRounds = 5
+    configuration.mostPasses = 5
     configuration.lastResort = .force
     var bench = Bench(configuration)
     var left: UInt64 = 1 << 40
@@ -140,7 +144,45 @@ struct PreCopyLoopTests {
       left -= left / 4
       rounds += 1
     }
-    #expect(rounds == 6)
+    // The first sends everything and judges nothing.
+    #expect(rounds == 7)
+  }
+
+  @Test("rounds of few pages beside much device state are no passes: as long as that goes out, it goes on")
+  func largeDevice() {
+    var bench = Bench()
+    bench.devices.bytesLeft = 40_000_000_000
+    _ = bench.round(1_000_000_000)
+    var rounds = 0
+    // 10 GB/s of device state, in rounds of 10 ms.
+    while bench.devices.bytesLeft > 0, !bench.loop.isStopDecided, rounds < 1000 {
+      bench.devices.bytesLeft -= 100_000_000
+      bench.loop.count(deviceBytes: 100_000_000)
+      let verdict = bench.round(4096)?.verdict
+      #expect(verdict == .goOn || verdict == .stop, "round \(rounds): \(verdict.map { "\($0)" } ?? "")")
+      rounds += 1
+    }
+    #expect(bench.loop.isStopDecided && rounds > 300)
+  }
+
+  @Test("it waits for the destination as long as it takes, once little is left")
+  func waits() {
+    var bench = Bench()
+    bench.devices.unready = 0
+    _ = bench.round(1_000_000_000)
+    for _ in 0..<500 { #expect(bench.round(4096)?.verdict == .awaitInitial(device: 0)) }
+  }
+
+  @Test("a device that begins anew is no lack of progress, and what it dirties at once is no rate")
+  func beginsAnew() throws {
+    var bench = Bench()
+    for bytes: UInt64 in [100_000_000_000, 5_000_000_000, 400_000_000] { _ = bench.round(bytes) }
+    bench.loop.reconsider()
+    for bytes: UInt64 in [100_000_000_000, 20_000_000_000, 4_000_000_000, 800_000_000, 160_000_000] {
+      let decision = bench.round(bytes)
+      #expect(decision?.verdict == (bytes == 160_000_000 ? .stop : .goOn), "\(decision.map { "\($0)" } ?? "")")
+      if bytes == 100_000_000_000 { #expect(try #require(decision).forecast.dirtyRate < 5_000_000_000) }
+    }
   }
 
   @Test("a round begins no sooner than the interval after the one before")

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-import Migration
 import Testing
+
+@testable import Migration
 
 @Suite("The source with guest memory, step by step")
 struct SaveMemoryTests {
@@ -13,11 +14,15 @@ struct SaveMemoryTests {
     return configuration
   }
 
+  /// On the way from one saving state to another no data session is opened.
+  private static let moved = Result<ControlAnswer, DeviceError>.success(.moved(openedData: false))
   private static let gigabyte = DirtyReading(pages: 1 << 18, bytes: 1 << 30)
   private static let page = DirtyReading(pages: 1, bytes: 4096)
 
   /// One device in pre-copy that has given all it has; the first round has been sent in a second.
-  private static func afterFirstRound(_ configuration: SaveSession.Configuration = configuration()) -> SessionBench<SaveSession> {
+  private static func afterFirstRound(_ configuration: SaveSession.Configuration = configuration()) -> SessionBench<
+    SaveSession
+  > {
     var bench = SessionBench(SaveSession(devices: [sessionDevice(0)], configuration: configuration))
     bench.expect(.readPages(.first))
     bench.handle(.dirty(gigabyte))
@@ -40,10 +45,10 @@ struct SaveMemoryTests {
     bench.drain()
     #expect(bench.request(0) == .setState(.preCopyP2P))
     bench.handle(.pagesSent(bytes: 4096))
-    bench.answer(0)
+    bench.answer(0, Self.moved)
     #expect(bench.request(0) == .setState(.stopCopy))
     #expect(!bench.wants(.readPages(.last)))
-    bench.answer(0)
+    bench.answer(0, Self.moved)
     bench.expect(.readPages(.last))
     bench.drain()
     #expect(bench.sent.contains(.deviceEnd) && !bench.sent.contains(.end))
@@ -61,8 +66,8 @@ struct SaveMemoryTests {
     bench.handle(.dirty(Self.page))
     bench.answer(0, SaveSessionTests.info(0, 0))
     bench.drain()
-    bench.answer(0)
-    bench.answer(0)
+    bench.answer(0, Self.moved)
+    bench.answer(0, Self.moved)
     #expect(!bench.wants(.readPages(.last)))
     bench.handle(.pagesSent(bytes: 4096))
     bench.expect(.readPages(.last))
@@ -122,6 +127,98 @@ struct SaveMemoryTests {
     #expect(bench.machine.outcome == nil)
     bench.handle(.limited(device: 0, nil))
     #expect(bench.machine.outcome?.fault == .interrupted("test"))
+  }
+
+  @Test("a limit that can't be lifted is tried once more, and then is among what went wrong on the way back")
+  func staysLimited() throws {
+    let error = RateLimiterError(
+      device: "d", kind: .police, operation: "lifting", subject: "e", cause: .kernel(.inputOutput, words: ""))
+    var bench = Self.afterFirstRound()
+    let rate = try #require(Self.limited(&bench))
+    bench.expect(.limit(device: 0, bytesPerSecond: rate))
+    bench.handle(.limited(device: 0, nil))
+    bench.handle(.interrupt(reason: "test"))
+    bench.obey(devices: 1)
+    for _ in 1...2 {
+      #expect(bench.machine.outcome == nil)
+      bench.expect(.limit(device: 0, bytesPerSecond: nil))
+      bench.handle(.limited(device: 0, error))
+    }
+    #expect(bench.machine.outcome?.cleanupFaults == [.stillLimited(0, error)])
+    #expect(bench.wants(.note(.stillLimited(device: 0, error))))
+  }
+
+  @Test("a device whose limiter fails is not limited again, and what may come in is shared by the others")
+  func sharesLimit() {
+    var limits = InboundLimits([true, false, true])
+    #expect(
+      limits.set(1000) == [.limit(device: 0, bytesPerSecond: 500), .limit(device: 2, bytesPerSecond: 500)])
+    limits.end(0)
+    #expect(limits.fail(2) == .limiting)
+    #expect(limits.set(1000) == [.limit(device: 0, bytesPerSecond: 1000)])
+    limits.end(0)
+    #expect(!limits.areLifted)
+    // What failed half way is lifted as well.
+    #expect(limits.lift() == [.limit(device: 0, bytesPerSecond: nil), .limit(device: 2, bytesPerSecond: nil)])
+    limits.end(0)
+    limits.end(2)
+    #expect(limits.areLifted)
+  }
+
+  @Test("the devices are not stopped before the destination has their initial data, however little is left")
+  func awaitsInitial() {
+    var configuration = Self.configuration()
+    configuration.awaitsAnswers = true
+    var bench = Self.afterFirstRound(configuration)
+    bench.expect(.readPages(.next))
+    bench.handle(.dirty(Self.page))
+    #expect(bench.machine.decision?.verdict == .awaitInitial(device: 0))
+    bench.handle(.received(buffer: nil, .initialLoaded(device: 0)))
+    bench.pass(10_000)
+    bench.handle(.pagesSent(bytes: 4096))
+    bench.expect(.readPages(.next))
+    bench.handle(.dirty(Self.page))
+    #expect(bench.machine.decision?.verdict == .stop)
+  }
+
+  @Test("initial data that a driver begins anew with is marked and waited for again")
+  func initialAgain() {
+    var configuration = Self.configuration()
+    configuration.awaitsAnswers = true
+    var bench = Self.afterFirstRound(configuration)
+    bench.handle(.received(buffer: nil, .initialLoaded(device: 0)))
+    bench.expect(.readPages(.next))
+    bench.pass(1000)
+    bench.handle(.time)
+    bench.answer(0, .success(.preCopyInfo(PreCopyInfo(initialBytes: 4096, dirtyBytes: 0, restartedInitial: true))))
+    bench.handle(.dirty(Self.page))
+    #expect(bench.machine.decision?.verdict == .awaitInitial(device: 0))
+    bench.drain()
+    bench.pass(1000)
+    bench.handle(.time)
+    bench.answer(0, SaveSessionTests.info(0, 0))
+    bench.drain()
+    #expect(bench.sent.count { $0 == .initialComplete } == 2)
+  }
+
+  @Test(
+    "a reset found when the device is stopped fails the session where the caller gives up, and is sent where he forces")
+  func resetAtLastMoment() {
+    for lastResort in PreCopyConfiguration.LastResort.allCases {
+      var configuration = Self.configuration()
+      configuration.memory?.lastResort = lastResort
+      var bench = Self.afterFirstRound(configuration)
+      bench.expect(.readPages(.next))
+      bench.handle(.dirty(Self.page))
+      bench.answer(0, SaveSessionTests.info(0, 0))
+      bench.drain()
+      bench.answer(0, Self.moved)
+      // A session opens where none should.
+      bench.answer(0, .success(.moved(openedData: true)))
+      #expect(bench.sent.contains(.void))
+      let goesBack = bench.request(0) == .setState(.stop)
+      #expect(goesBack == (lastResort == .giveUp))
+    }
   }
 
   @Test("a second interrupt waits for no limiter")

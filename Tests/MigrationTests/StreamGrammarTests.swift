@@ -24,7 +24,6 @@ struct StreamGrammarTests {
     (
       "an end about one device", [.manifest(), TestFrame(type: 7, device: 0, payload: littleEndian(1))], "device field"
     ),
-    ("the initial data complete twice", [.manifest(), .initialComplete(0), .initialComplete(0)], "complete already"),
     ("data after its device's end", [.manifest(), .deviceEnd(0, bytes: 0, frames: 0), .data(0, [1])], "ended already"),
     ("a void after its device's end", [.manifest(), .deviceEnd(0, bytes: 0, frames: 0), .void(0)], "ended already"),
     (

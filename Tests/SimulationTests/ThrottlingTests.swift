@@ -20,7 +20,9 @@ struct ThrottlingTests {
     summary.decisions.compactMap { if case .throttle(let rate) = $0.verdict { rate } else { nil } }
   }
 
-  @Test("goes on running where it is, unless what comes in is limited: then it moves", arguments: 1...8 as ClosedRange<UInt64>)
+  @Test(
+    "goes on running where it is, unless what comes in is limited: then it moves",
+    arguments: 1...8 as ClosedRange<UInt64>)
   func converges(seed: UInt64) throws {
     let without = run(Self.guest(seed, throttles: false)).summary
     guard case .outrun(let decision) = without.source?.fault else {
