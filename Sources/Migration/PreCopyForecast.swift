@@ -8,7 +8,8 @@
 public struct PreCopyForecast: Hashable, Sendable {
   /// Bytes of guest pages that are dirty now.
   public var pageBytes: UInt64 = 0
-  /// Bytes left of the devices' states: what the pre-copy info says, or the driver's estimate of STOP_COPY where a device has
+  /// Bytes that will be left of the devices' states when they stop: what the pre-copy info says, with what changes until then
+  /// at the rate at which it did so far; or the driver's estimate of STOP_COPY where a device has
   /// no pre-copy (`VFIO_DEVICE_FEATURE_MIG_DATA_SIZE`).
   public var deviceBytes: UInt64 = 0
   /// Microseconds in which the slowest device gives away what it has left.

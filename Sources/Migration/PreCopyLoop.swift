@@ -15,7 +15,8 @@ public struct PreCopyConfiguration: Hashable, Sendable {
   /// Microseconds between the beginnings of two rounds, at least.
   public var interval: UInt64 = 10_000
   /// So many passes in a row that don't get the rest down by an eighth are enough. In a pass as much has gone out as was left
-  /// at its beginning: with pages alone it is a round, with much device state it is many.
+  /// at its beginning: with pages alone it is a round, with much device state it is many. A round in which there was nothing
+  /// to send is one too.
   public var patience = 3
   /// So many passes in all.
   public var mostPasses = 100
@@ -48,6 +49,8 @@ struct PreCopyLoop: Hashable, Sendable {
     var microseconds: UInt64 = 0
     /// A device whose initial bytes the destination has not taken in.
     var unready: Int?
+    /// Whether one of them is being read, however long it takes.
+    var isReading = false
     /// Whether what comes in to one of them can be limited.
     var canBeLimited = false
     var quiescing: UInt64 = 0
@@ -81,6 +84,8 @@ struct PreCopyLoop: Hashable, Sendable {
   /// What was left when the pass began, and what has gone out in it.
   private var leftBefore: UInt64 = 0
   private var sentSince: UInt64 = 0
+  /// Of that, what had gone out when the round before was judged.
+  private var sentBefore: UInt64 = 0
   private var passes = 0
   private var least = UInt64.max
   private var withoutProgress = 0
@@ -144,8 +149,8 @@ struct PreCopyLoop: Hashable, Sendable {
     forecast.deviceMicroseconds = devices.microseconds
     forecast.bandwidth = bandwidth.bytesPerSecond
     forecast.dirtyRate = dirtyRate
-    forecast.quiescing = configuration.quiescing ?? devices.quiescing
-    forecast.loading = configuration.loading ?? devices.loading
+    forecast.quiescing = devices.quiescing
+    forecast.loading = devices.loading
     let verdict = isFirst ? .goOn : verdict(forecast, devices)
     switch verdict {
     case .stop, .force: isStopDecided = true
@@ -164,9 +169,11 @@ struct PreCopyLoop: Hashable, Sendable {
     // Near enough: only the destination is waited for, and no amount of sending brings that about.
     if isNear, let unready = devices.unready { return .awaitInitial(device: unready) }
     let left = sum(forecast.pageBytes, forecast.deviceBytes)
-    guard sentSince >= leftBefore - leftBefore / 8 else { return .goOn }
+    let isIdle = sentSince == sentBefore && !devices.isReading
+    sentBefore = sentSince
+    guard isIdle || sentSince >= leftBefore - leftBefore / 8 else { return .goOn }
     leftBefore = left
-    sentSince = 0
+    (sentSince, sentBefore) = (0, 0)
     passes += 1
     if isSettling {
       isSettling = false

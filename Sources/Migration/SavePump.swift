@@ -28,6 +28,11 @@ struct SavePump: Hashable, Sendable {
   private var readsAsked: UInt64 = 0
   private var readsEnded: UInt64 = 0
   private var bytesSinceInfo: UInt64 = 0
+  /// When the last pre-copy info came, and what it said was left.
+  private var infoTime: MonotonicTime?
+  private var infoLeft: UInt64 = 0
+  /// How fast the running device changes what has been read.
+  private var changeRate = MeasuredRate()
   /// The device has given all its initial data to the first so many reads. These may still be on their way here,
   /// because the info and the reads are answered by different threads.
   private var initialOutAfter: UInt64?
@@ -58,13 +63,21 @@ struct SavePump: Hashable, Sendable {
     return overflow ? .max : sum
   }
 
-  /// Bytes that are left to read: by the last pre-copy info, or by the driver's estimate of STOP_COPY where it gave none.
-  var bytesLeft: UInt64 { left ?? stopCopySize ?? 0 }
+  /// Bytes that will be left to read of a device that runs on until then: by the last pre-copy info and by how fast it has
+  /// changed since infos were asked for; or by the driver's estimate of STOP_COPY where it gave none.
+  func bytesLeft(at then: MonotonicTime) -> UInt64 {
+    guard let left else { return stopCopySize ?? 0 }
+    let time = infoTime.map { then.microseconds(since: $0) } ?? 0
+    let changed = scaled(changeRate.bytesPerSecond, by: time, over: 1_000_000)
+    // More than all of it can't have changed; the estimate may be older than most of it.
+    let all = stopCopySize.map { max($0, bytes) } ?? .max
+    return max(left, min(sum(left, changed), all))
+  }
 
-  /// Microseconds in which the device gives away what is left, as fast as it did so far.
-  var microsecondsLeft: UInt64 {
+  /// Microseconds in which the device gives so much away, as fast as it did so far.
+  func microseconds(reading bytes: UInt64) -> UInt64 {
     let rate = readRate.bytesPerSecond
-    return rate == 0 ? 0 : scaled(bytesLeft, by: 1_000_000, over: rate)
+    return rate == 0 ? 0 : scaled(bytes, by: 1_000_000, over: rate)
   }
 
   mutating func askRead(at now: MonotonicTime) {
@@ -91,8 +104,16 @@ struct SavePump: Hashable, Sendable {
     if isPreCopy { preCopyBytes += UInt64(bytes) }
   }
 
-  mutating func take(_ info: PreCopyInfo) {
+  mutating func take(_ info: PreCopyInfo, at now: MonotonicTime) {
     pace.take(info, bytesRead: bytesSinceInfo, isDrained: isAtEnd)
+    if let infoTime {
+      // What is there now or was read meanwhile, and was not there before, has changed.
+      let seen = sum(info.remainingBytes, bytesSinceInfo)
+      let changed = seen > infoLeft ? seen - infoLeft : 0
+      changeRate.add(changed, microseconds: now.microseconds(since: infoTime))
+    }
+    infoTime = now
+    infoLeft = info.remainingBytes
     bytesSinceInfo = 0
     left = info.remainingBytes
     if info.restartedInitial {
@@ -118,7 +139,9 @@ struct SavePump: Hashable, Sendable {
   /// The destination has answered a mark. It answers each one, those included that a void has overtaken.
   mutating func takeAnswer(at now: MonotonicTime) {
     answers = min(answers + 1, marks)
-    if answers == marks, let markedAt { answerLag = now.microseconds(since: markedAt) }
+    guard answers == marks, let markedAt else { return }
+    // After a void it has reset the device first, which is no part of any stop.
+    answerLag = min(answerLag ?? .max, now.microseconds(since: markedAt))
   }
 
   /// Whether enough was read ahead of the stop.
@@ -143,6 +166,7 @@ struct SavePump: Hashable, Sendable {
     bytesSinceInfo = 0
     bytesSinceReading = 0
     left = nil
+    infoTime = nil
     initialOutAfter = nil
     initialIsMarked = false
     isAtEnd = false

@@ -85,7 +85,7 @@ extension SaveSession {
 
   mutating func take(_ info: PreCopyInfo, of device: Int, at now: MonotonicTime) -> [SessionEffect] {
     guard phase == .preCopying, fault == nil else { return [] }
-    pumps[device].take(info)
+    pumps[device].take(info, at: now)
     if info.restartedInitial { loop?.reconsider() }
     pumps[device].infoDue = now.adding(microseconds: configuration.pace.interval)
     return markInitial(of: device)

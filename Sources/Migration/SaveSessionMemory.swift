@@ -22,7 +22,7 @@ extension SaveSession {
 
   mutating func take(_ reading: DirtyReading, at now: MonotonicTime) -> [SessionEffect] {
     guard fault == nil, loop?.isReading == true else { return [] }
-    let known = figures
+    let known = figures(at: now)
     guard let decision = loop?.take(reading, known, at: now) else { return [.sendPages] }
     var effects: [SessionEffect] = [.note(.decided(decision))]
     switch decision.verdict {
@@ -36,24 +36,27 @@ extension SaveSession {
   }
 
   /// What the devices have left, and what stopping and loading them will take as far as anybody knows.
-  private var figures: PreCopyLoop.DeviceFigures {
+  private func figures(at now: MonotonicTime) -> PreCopyLoop.DeviceFigures {
     var figures = PreCopyLoop.DeviceFigures()
+    // The arcs of a stop have not been seen yet: the longest of those that were stands for each.
+    let arcs = group.reports.flatMap(\.arcs)
+    let longest = arcs.map { $0.times.ended.microseconds(since: $0.times.began) }.max() ?? 0
+    figures.quiescing = configuration.memory?.quiescing ?? longest * UInt64(group.plan.stopSteps.count)
+    let stop = now.adding(microseconds: figures.quiescing)
     for device in pumps.indices {
-      figures.bytesLeft = sum(figures.bytesLeft, pumps[device].bytesLeft)
-      figures.microseconds = max(figures.microseconds, pumps[device].microsecondsLeft)
+      let left = pumps[device].bytesLeft(at: stop)
+      figures.bytesLeft = sum(figures.bytesLeft, left)
+      figures.microseconds = max(figures.microseconds, pumps[device].microseconds(reading: left))
       let isReady =
         pumps[device].isOpen
         ? pumps[device].hasInitial(awaitsAnswer: configuration.awaitsAnswers)
         : !configuration.preCopy || preCopyState(of: group.mover.members[device]) == nil
       if !isReady || phase != .preCopying { figures.unready = figures.unready ?? device }
     }
+    figures.isReading = pumps.contains { $0.reads > 0 }
     figures.canBeLimited = limits.canLimit
-    // The arcs of a stop have not been seen yet: the longest of those that were stands for each.
-    let arcs = group.reports.flatMap(\.arcs)
-    let longest = arcs.map { $0.times.ended.microseconds(since: $0.times.began) }.max() ?? 0
-    figures.quiescing = longest * UInt64(group.plan.stopSteps.count)
     let lag = pumps.compactMap(\.answerLag).max() ?? 0
-    figures.loading = sum(lag, longest * UInt64(group.plan.startSteps.count))
+    figures.loading = configuration.memory?.loading ?? sum(lag, longest * UInt64(group.plan.startSteps.count))
     return figures
   }
 

@@ -39,10 +39,9 @@ struct PreCopyLoopTests {
   func limit() {
     var configuration = PreCopyConfiguration()
     configuration.downtimeLimit = 50_000
-    configuration.quiescing = 0
-    configuration.loading = 1000
     for (bytes, verdict) in [(49_000_000, PreCopyDecision.Verdict.stop), (49_001_000, .goOn)] {
       var bench = Bench(configuration)
+      bench.devices.loading = 1000
       _ = bench.round(1_000_000_000)
       let decision = bench.round(UInt64(bytes))
       #expect(decision?.verdict == verdict)
@@ -163,6 +162,27 @@ struct PreCopyLoopTests {
       rounds += 1
     }
     #expect(bench.loop.isStopDecided && rounds > 300)
+  }
+
+  @Test("where nothing is left and the stop itself takes too long it comes to an end too")
+  func tooShortALimit() {
+    var configuration = PreCopyConfiguration()
+    configuration.downtimeLimit = 1000
+    var bench = Bench(configuration)
+    bench.devices.loading = 5000
+    _ = bench.round(1_000_000_000)
+    var verdicts: [PreCopyDecision.Verdict] = []
+    while verdicts.last != .giveUp, verdicts.count < 20 {
+      if let verdict = bench.round(0)?.verdict { verdicts.append(verdict) }
+    }
+    #expect(verdicts == [.goOn, .goOn, .goOn, .giveUp])
+    // A driver that takes its time is no lack of progress.
+    bench = Bench(configuration)
+    bench.devices.isReading = true
+    bench.devices.bytesLeft = 1 << 30
+    _ = bench.round(1_000_000_000)
+    _ = bench.round(0)
+    for _ in 0..<50 { #expect(bench.round(0)?.verdict == .goOn) }
   }
 
   @Test("it waits for the destination as long as it takes, once little is left")

@@ -181,6 +181,35 @@ struct SaveMemoryTests {
     #expect(bench.machine.decision?.verdict == .stop)
   }
 
+  @Test(
+    "what a device changes until its stop is in the forecast, at the rate that two infos show, but never more than all of it"
+  )
+  func changes() throws {
+    for size: UInt64 in [1 << 30, 5 << 20] {
+      var configuration = Self.configuration()
+      configuration.memory?.quiescing = 20_000
+      configuration.memory?.interval = 1000
+      var bench = SessionBench(SaveSession(devices: [sessionDevice(0)], configuration: configuration))
+      bench.answer(0, .success(.stopCopySize(size)))
+      bench.expect(.readPages(.first))
+      bench.handle(.dirty(Self.gigabyte))
+      bench.answer(0)
+      // A mebibyte in a millisecond, twice.
+      for left: UInt64 in [0, 1 << 20, 2 << 20] {
+        bench.answer(0, SaveSessionTests.info(0, left))
+        bench.pass(1000)
+        bench.handle(.time)
+      }
+      bench.handle(.pagesSent(bytes: 1 << 30))
+      bench.expect(.readPages(.next))
+      bench.handle(.dirty(Self.page))
+      // 2 MiB, a millisecond since the last info, and 20 until the stop.
+      let foretold = try #require(bench.machine.decision?.forecast.deviceBytes)
+      let all = min(23 << 20, size)
+      #expect((all / 100 * 98...all).contains(foretold), "\(foretold)")
+    }
+  }
+
   @Test("initial data that a driver begins anew with is marked and waited for again")
   func initialAgain() {
     var configuration = Self.configuration()

@@ -27,7 +27,7 @@ struct MovingGuest {
       device.pageBytes = 64 << 10
       device.stateBytes = 1 << Int(draw(16...23))
       device.hotBytes = device.stateBytes / Int(draw(2...16))
-      device.changedBytesPerMicrosecond = max(1, link / draw(20...200))
+      device.changedBytesPerMicrosecond = max(1, link / draw(3...200))
       device.offersOnInfoOnly = draw(0...1) == 1
       device.arcMicroseconds = draw(50...4000)
       device.stopCopyArcMicroseconds = device.arcMicroseconds * draw(1...6)
