@@ -27,7 +27,7 @@ public struct PreCopyConfiguration: Hashable, Sendable {
   /// What is left to do in the end.
   public var lastResort = LastResort.giveUp
   /// Microseconds that bringing the devices to a stop takes, vCPUs included, where that was measured before. Otherwise it
-  /// is taken from the arcs that the devices have made by then.
+  /// is taken from the arcs that the devices have made by then, which say nothing of the vCPUs.
   public var quiescing: UInt64?
   /// Microseconds that the destination takes from the last byte on, where that was measured before. Otherwise it is taken
   /// from the time in which it answered, and the devices' arcs here.

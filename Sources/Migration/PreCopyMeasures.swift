@@ -21,7 +21,7 @@ extension PreCopyConfiguration {
     let towardsRunning = steps.filter { if case .start = $0.step { !$0.isWayBack } else { false } }
     guard !towardsRunning.isEmpty else { return }
     // One way for the last byte, and once to and fro for the agreement on who runs.
-    loading = towardsRunning.reduce(roundTrip * 3 / 2) { sum($0, $1.ended.microseconds(since: $1.began)) }
+    loading = towardsRunning.reduce(sum(roundTrip, roundTrip / 2)) { sum($0, $1.ended.microseconds(since: $1.began)) }
   }
 }
 
