@@ -2,9 +2,9 @@
 
 /// For how long the guest would stand still if it were stopped now, from what was measured (DA8).
 ///
-/// Pages that are dirty now go out while the devices are brought to a stop. What is written meanwhile and what is left of
-/// the devices' states follow, over the channel at its measured rate, and no faster than a device gives its state away. The
-/// destination's devices come last.
+/// Pages that are dirty now go out while the devices are brought to a stop. What is left of the devices' states follows, over
+/// the channel at its measured rate and no faster than a device gives its state away, while the trackers are read for the
+/// last time; then what was written meanwhile. The destination's devices come last.
 public struct PreCopyForecast: Hashable, Sendable {
   /// Bytes of guest pages that are dirty now.
   public var pageBytes: UInt64 = 0
@@ -18,6 +18,8 @@ public struct PreCopyForecast: Hashable, Sendable {
   public var bandwidth: UInt64 = 0
   /// Bytes of guest memory that are dirtied in a second.
   public var dirtyRate: UInt64 = 0
+  /// Microseconds that the trackers take to be read.
+  public var reading: UInt64 = 0
   /// Microseconds from the order to stop the vCPUs to the last device's stop.
   public var quiescing: UInt64 = 0
   /// Microseconds from the last byte sent to the last device's start on the other side.
@@ -31,7 +33,8 @@ public struct PreCopyForecast: Hashable, Sendable {
     guard bandwidth > 0 else { return nil }
     let written = scaled(dirtyRate, by: quiescing, over: 1_000_000)
     let sending = scaled(pageBytes, by: 1_000_000, over: bandwidth)
-    let rest = scaled(sum(written, deviceBytes), by: 1_000_000, over: bandwidth)
+    let states = scaled(deviceBytes, by: 1_000_000, over: bandwidth)
+    let rest = sum(max(states, reading), scaled(written, by: 1_000_000, over: bandwidth))
     let transfer = max(sum(max(quiescing, sending), rest), sum(quiescing, deviceMicroseconds))
     return sum(transfer, loading)
   }

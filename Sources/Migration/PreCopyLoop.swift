@@ -59,7 +59,7 @@ struct PreCopyLoop: Hashable, Sendable {
 
   private enum Activity: Hashable {
     case resting(until: MonotonicTime)
-    case reading
+    case reading(since: MonotonicTime)
     case sending(since: MonotonicTime)
   }
 
@@ -69,8 +69,12 @@ struct PreCopyLoop: Hashable, Sendable {
   private(set) var round = 0
   /// What was decided last.
   private(set) var decision: PreCopyDecision?
-  /// The guest is to be stopped.
+  /// The guest is to be stopped. Until that begins, which reads that are under way can put off, rounds go on and may find that
+  /// it is too early after all.
   private(set) var isStopDecided = false
+  /// The stop was decided whatever it costs.
+  private var isForced = false
+  private var hasStopBegun = false
   /// The reading after the last device's stop was asked for, and what it found has been sent.
   private(set) var isLast = false
   private(set) var isOver = false
@@ -78,6 +82,10 @@ struct PreCopyLoop: Hashable, Sendable {
   private(set) var inbound: UInt64?
 
   private var lastReading: MonotonicTime?
+  /// Microseconds that the last reading took.
+  private var readingTook: UInt64 = 0
+  /// The reading that is under way was said to take long.
+  private var isSlowNoted = false
   private var bandwidth = MeasuredRate()
   private var dirtyRate: UInt64 = 0
   private var deviceBytes: UInt64 = 0
@@ -101,27 +109,45 @@ struct PreCopyLoop: Hashable, Sendable {
 
   /// When the next reading is due; nil while one is under way, or sending, or none is wanted.
   var due: MonotonicTime? {
-    guard !isStopDecided, case .resting(let time) = activity else { return nil }
+    guard !hasStopBegun, case .resting(let time) = activity else { return nil }
     return time
   }
 
   /// Whether a reading was asked for and has not been answered.
-  var isReading: Bool { activity == .reading }
+  var isReading: Bool { if case .reading = activity { true } else { false } }
 
   /// Whether nothing was asked for that has not been answered.
   var isResting: Bool { if case .resting = activity { true } else { false } }
 
   /// The next reading is asked for.
-  mutating func beginReading() -> DirtyMoment {
-    activity = .reading
+  mutating func beginReading(at now: MonotonicTime) -> DirtyMoment {
+    activity = .reading(since: now)
+    isSlowNoted = false
     return round == 0 ? .first : .next
   }
 
+  /// The stop begins: from here on there is nothing to decide.
+  mutating func beginStop() { hasStopBegun = true }
+
   /// All devices have stopped: the last reading is asked for.
-  mutating func beginLastReading() -> DirtyMoment {
-    activity = .reading
+  mutating func beginLastReading(at now: MonotonicTime) -> DirtyMoment {
+    _ = beginReading(at: now)
     isLast = true
     return .last
+  }
+
+  /// When the reading that is under way will have taken so many microseconds; nil where none is, or that was said.
+  func slow(after limit: UInt64) -> MonotonicTime? {
+    guard case .reading(let since) = activity, !isSlowNoted else { return nil }
+    return since.adding(microseconds: limit)
+  }
+
+  /// Says once that a reading takes longer than so many microseconds.
+  /// - Returns: how many it has taken.
+  mutating func noteSlow(after limit: UInt64, at now: MonotonicTime) -> UInt64? {
+    guard case .reading(let since) = activity, let due = slow(after: limit), due <= now else { return nil }
+    isSlowNoted = true
+    return now.microseconds(since: since)
   }
 
   /// So many bytes of device state are on their way out.
@@ -131,9 +157,10 @@ struct PreCopyLoop: Hashable, Sendable {
   }
 
   /// Takes what was read, and decides. What was read is to be sent in any case but ``PreCopyDecision/Verdict/giveUp``.
-  /// - Returns: nil where there is nothing to decide, because the devices have stopped.
+  /// - Returns: nil where there is nothing to decide, because the stop has begun.
   mutating func take(_ reading: DirtyReading, _ devices: DeviceFigures, at now: MonotonicTime) -> PreCopyDecision? {
     round += 1
+    if case .reading(let since) = activity { readingTook = now.microseconds(since: since) }
     activity = .sending(since: now)
     deviceBytes = 0
     let isFirst = lastReading == nil
@@ -142,21 +169,21 @@ struct PreCopyLoop: Hashable, Sendable {
     }
     lastReading = now
     isRateUnknown = false
-    if isLast { return nil }
+    if hasStopBegun { return nil }
     var forecast = PreCopyForecast()
     forecast.pageBytes = reading.bytes
     forecast.deviceBytes = devices.bytesLeft
     forecast.deviceMicroseconds = devices.microseconds
     forecast.bandwidth = bandwidth.bytesPerSecond
     forecast.dirtyRate = dirtyRate
+    // The first turns the trackers on, and tells nothing of the others.
+    forecast.reading = isFirst ? 0 : readingTook
     forecast.quiescing = devices.quiescing
     forecast.loading = devices.loading
-    let verdict = isFirst ? .goOn : verdict(forecast, devices)
-    switch verdict {
-    case .stop, .force: isStopDecided = true
-    case .throttle(let rate): inbound = rate
-    case .goOn, .awaitInitial, .giveUp: break
-    }
+    let verdict = isFirst ? .goOn : isForced ? .force : verdict(forecast, devices)
+    isStopDecided = verdict == .stop || verdict == .force
+    isForced = verdict == .force
+    if case .throttle(let rate) = verdict { inbound = rate }
     let decision = PreCopyDecision(
       round: round, forecast: forecast, limit: configuration.downtimeLimit, verdict: verdict)
     self.decision = decision
@@ -219,6 +246,7 @@ struct PreCopyLoop: Hashable, Sendable {
   /// begun.
   mutating func reconsider() {
     isStopDecided = false
+    isForced = false
     passes = 0
     isRateUnknown = true
     beginAnew()

@@ -92,7 +92,7 @@ public struct SaveSession: SessionMachine {
   public var quorum: Int { group.mover.quorum }
 
   public var deadline: MonotonicTime? {
-    var earliest = group.mover.deadline
+    var earliest = [group.mover.deadline, slowDue].compactMap { $0 }.min()
     if phase == .preCopying, fault == nil, let due = loop?.due { earliest = earliest.map { min($0, due) } ?? due }
     guard isAskingForInfos else { return earliest }
     for device in pumps.indices where canBeAskedForInfo(device) {
@@ -159,11 +159,11 @@ public struct SaveSession: SessionMachine {
     case .memoryFailed(let error):
       if fault == nil { fail(.memory(error)) }
     case .limited(let device, let error):
-      effects += endLimit(device, error)
+      effects += endLimit(device, error, at: now)
     case .time, .written:
       break
     }
-    effects += group.mover.noteHangs(at: now)
+    effects += group.mover.noteHangs(at: now) + noteSlowCalls(at: now)
     effects += proceed(at: now)
     return effects
   }
@@ -181,7 +181,7 @@ public struct SaveSession: SessionMachine {
 
   mutating func step(at now: MonotonicTime) -> [SessionEffect] {
     if fault != nil, !isGoingBack {
-      let lifted = liftLimits()
+      let lifted = liftLimits(at: now)
       guard group.mover.isSettled else { return lifted }
       let questions = look(at: now)
       return lifted + (questions.isEmpty ? [.note(.phase("going back"))] + start(at: now) : questions)
@@ -212,7 +212,7 @@ public struct SaveSession: SessionMachine {
       for index in pumps.indices { pumps[index].isAtEnd = false }
       return effects + [.note(.phase("copying"))]
     case .copying:
-      return readLastPages() + copy(at: now)
+      return readLastPages(at: now) + copy(at: now)
     case .finishing, .awaitingLoaded, .committed, .ended:
       return []
     case .starting:
@@ -266,6 +266,7 @@ public struct SaveSession: SessionMachine {
 
   mutating func stop(at now: MonotonicTime) -> [SessionEffect] {
     phase = .stopping
+    loop?.beginStop()
     return group.stop(towards: .stopCopy, at: now)
   }
 

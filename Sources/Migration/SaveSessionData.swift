@@ -79,8 +79,9 @@ extension SaveSession {
     }
     guard isStopWanted else { return effects + pump(at: now) + readPages(at: now) }
     let areAtRest = pumps.allSatisfy { $0.reads == 0 && $0.suspicion == nil }
-    if areAtRest, group.mover.isSettled { effects += stop(at: now) }
-    return effects
+    // A round that was begun meanwhile may find that it is too early to stop.
+    if areAtRest, group.mover.isSettled, loop?.isReading != true { return effects + stop(at: now) }
+    return effects + readPages(at: now)
   }
 
   mutating func take(_ info: PreCopyInfo, of device: Int, at now: MonotonicTime) -> [SessionEffect] {

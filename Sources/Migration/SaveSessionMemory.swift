@@ -10,14 +10,14 @@ extension SaveSession {
 
   /// Begins the next round once it is due.
   mutating func readPages(at now: MonotonicTime) -> [SessionEffect] {
-    guard fault == nil, let due = loop?.due, due <= now, let moment = loop?.beginReading() else { return [] }
+    guard fault == nil, let due = loop?.due, due <= now, let moment = loop?.beginReading(at: now) else { return [] }
     return [.readPages(moment)]
   }
 
   /// All devices have stopped: what is dirty now is the last of it (contract 4).
-  mutating func readLastPages() -> [SessionEffect] {
-    guard let loop, loop.isResting, !loop.isLast, let moment = self.loop?.beginLastReading() else { return [] }
-    return [.readPages(moment)] + liftLimits()
+  mutating func readLastPages(at now: MonotonicTime) -> [SessionEffect] {
+    guard let loop, loop.isResting, !loop.isLast, let moment = self.loop?.beginLastReading(at: now) else { return [] }
+    return [.readPages(moment)] + liftLimits(at: now)
   }
 
   mutating func take(_ reading: DirtyReading, at now: MonotonicTime) -> [SessionEffect] {
@@ -27,7 +27,7 @@ extension SaveSession {
     var effects: [SessionEffect] = [.note(.decided(decision))]
     switch decision.verdict {
     case .goOn, .awaitInitial, .stop, .force: break
-    case .throttle(let rate): effects += limits.set(rate)
+    case .throttle(let rate): effects += limits.set(rate, at: now)
     case .giveUp:
       fail(.outrun(decision))
       return effects
@@ -63,17 +63,17 @@ extension SaveSession {
   // MARK: What comes in
 
   /// Takes the limits off again. Nothing to do where none is set.
-  mutating func liftLimits() -> [SessionEffect] {
+  mutating func liftLimits(at now: MonotonicTime) -> [SessionEffect] {
     loop?.release()
-    return limits.lift()
+    return limits.lift(at: now)
   }
 
-  mutating func endLimit(_ device: Int, _ error: RateLimiterError?) -> [SessionEffect] {
+  mutating func endLimit(_ device: Int, _ error: RateLimiterError?, at now: MonotonicTime) -> [SessionEffect] {
     guard let error else {
-      limits.end(device)
+      limits.end(device, at: now)
       return []
     }
-    switch limits.fail(device) {
+    switch limits.fail(device, at: now) {
     case .limiting: return [.note(.notLimited(device: device, error))]
     case .lifting: return [.limit(device: device, bytesPerSecond: nil)]
     case .liftingAgain:
@@ -83,16 +83,52 @@ extension SaveSession {
   }
 }
 
+/// Calls that block, on the memory and on limiters.
+extension SaveSession {
+  /// When the next of them counts as slow; nil where none will.
+  var slowDue: MonotonicTime? {
+    let limit = configuration.quiescing.stepLimit
+    return [loop?.slow(after: limit), limits.slow(after: limit)].compactMap { $0 }.min()
+  }
+
+  /// Says of each of them once that it is slow. Sending is none of these: that takes as long as the link does.
+  mutating func noteSlowCalls(at now: MonotonicTime) -> [SessionEffect] {
+    let limit = configuration.quiescing.stepLimit
+    var effects = limits.noteSlow(after: limit, at: now)
+    if let waited = loop?.noteSlow(after: limit, at: now) {
+      effects.append(.note(.slow(.readingPages, microseconds: waited)))
+    }
+    return effects
+  }
+}
+
 /// Which devices of a session take in less than they could (DA9).
 struct InboundLimits: Hashable, Sendable {
   private struct Device: Hashable {
     var canBeLimited: Bool
     /// A limit was asked for since the last time that it was lifted.
     var isLimited = false
-    /// Requests that have not been answered.
+    /// Requests that have not been answered, and since when the first of them is the next to be.
     var requests = 0
+    var since = MonotonicTime(microseconds: 0)
+    var isSlowNoted = false
     /// How often lifting has failed.
     var failures = 0
+
+    mutating func ask(at now: MonotonicTime) {
+      if requests == 0 { begin(at: now) }
+      requests += 1
+    }
+
+    mutating func end(at now: MonotonicTime) {
+      requests -= 1
+      begin(at: now)
+    }
+
+    private mutating func begin(at now: MonotonicTime) {
+      since = now
+      isSlowNoted = false
+    }
   }
 
   /// What has failed.
@@ -115,38 +151,57 @@ struct InboundLimits: Hashable, Sendable {
   var canLimit: Bool { devices.contains(where: \.canBeLimited) }
 
   /// Shares so many bytes a second out evenly: nobody knows who needs them.
-  mutating func set(_ rate: UInt64) -> [SessionEffect] {
+  mutating func set(_ rate: UInt64, at now: MonotonicTime) -> [SessionEffect] {
     let count = UInt64(devices.count { $0.canBeLimited })
     return devices.indices.filter { devices[$0].canBeLimited }.map { index in
       devices[index].isLimited = true
-      devices[index].requests += 1
+      devices[index].ask(at: now)
       return .limit(device: index, bytesPerSecond: max(1, rate / count))
     }
   }
 
-  mutating func lift() -> [SessionEffect] {
+  mutating func lift(at now: MonotonicTime) -> [SessionEffect] {
     devices.indices.filter { devices[$0].isLimited }.map { index in
       devices[index].isLimited = false
-      devices[index].requests += 1
+      devices[index].ask(at: now)
       return .limit(device: index, bytesPerSecond: nil)
     }
   }
 
   /// A request was answered.
-  mutating func end(_ device: Int) { if devices.indices.contains(device) { devices[device].requests -= 1 } }
+  mutating func end(_ device: Int, at now: MonotonicTime) {
+    if devices.indices.contains(device) { devices[device].end(at: now) }
+  }
 
   /// A request has failed. A device whose limiter fails is not limited again; its limit is lifted all the same in the end,
   /// which is tried twice.
-  mutating func fail(_ device: Int) -> Failure {
+  mutating func fail(_ device: Int, at now: MonotonicTime) -> Failure {
     devices[device].canBeLimited = false
     if devices[device].isLimited {
-      devices[device].requests -= 1
+      devices[device].end(at: now)
       return .limiting
     }
     devices[device].failures += 1
     if devices[device].failures == 1 { return .lifting }
-    devices[device].requests -= 1
+    devices[device].end(at: now)
     return .liftingAgain
+  }
+
+  /// When the next request will have taken so many microseconds; nil where none is under way of which that was not said.
+  func slow(after limit: UInt64) -> MonotonicTime? {
+    devices.filter { $0.requests > 0 && !$0.isSlowNoted }.map { $0.since.adding(microseconds: limit) }.min()
+  }
+
+  /// Says of each request once that it takes longer than so many microseconds.
+  mutating func noteSlow(after limit: UInt64, at now: MonotonicTime) -> [SessionEffect] {
+    var effects: [SessionEffect] = []
+    for index in devices.indices where devices[index].requests > 0 && !devices[index].isSlowNoted {
+      guard devices[index].since.adding(microseconds: limit) <= now else { continue }
+      devices[index].isSlowNoted = true
+      let waited = now.microseconds(since: devices[index].since)
+      effects.append(.note(.slow(.limiting(device: index), microseconds: waited)))
+    }
+    return effects
   }
 
   /// What was not answered by now is not waited for.

@@ -152,6 +152,16 @@ public enum SessionNote: Hashable, Sendable {
   case restarted(device: Int, times: Int)
   /// A device has not answered for this long.
   case hung(device: Int, ControlRequest, microseconds: UInt64)
+  /// Something that the session waits for has taken this long, and goes on.
+  case slow(SlowCall, microseconds: UInt64)
+}
+
+/// A call, other than one on a device, that may take long.
+public enum SlowCall: Hashable, Sendable {
+  /// The trackers of dirty pages are being read.
+  case readingPages
+  /// What comes in to a device is being limited, or let in again.
+  case limiting(device: Int)
 }
 
 /// Why a session failed.

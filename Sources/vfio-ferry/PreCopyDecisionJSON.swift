@@ -9,7 +9,8 @@ extension PreCopyDecision {
       "inbound_limit_bytes_per_second": JSON(verdict.inboundLimit), "awaited_device": JSON(verdict.awaitedDevice),
       "page_bytes": .unsigned(forecast.pageBytes), "device_bytes": .unsigned(forecast.deviceBytes),
       "device_us": .unsigned(forecast.deviceMicroseconds), "bandwidth_bytes_per_second": .unsigned(forecast.bandwidth),
-      "dirty_bytes_per_second": .unsigned(forecast.dirtyRate), "quiescing_us": .unsigned(forecast.quiescing),
+      "dirty_bytes_per_second": .unsigned(forecast.dirtyRate), "reading_us": .unsigned(forecast.reading),
+      "quiescing_us": .unsigned(forecast.quiescing),
       "loading_us": .unsigned(forecast.loading), "downtime_us": JSON(forecast.downtime), "limit_us": .unsigned(limit),
     ])
   }

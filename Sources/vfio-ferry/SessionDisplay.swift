@@ -49,6 +49,8 @@ final class SessionDisplay {
       say(
         "\(names[device]) has not answered for \(Figures.time(waited)) (\(request)); the kernel can't be interrupted, "
           + "so nothing goes on until it answers; a second interrupt gives it up")
+    case .slow(let call, let waited):
+      say(call.words(names, Figures.time(waited)))
     }
   }
 
@@ -109,6 +111,16 @@ extension SessionOutcome {
     case .outrun(let decision): "the guest dirties more than can be sent: \(decision)"
     case .declaredDead(let index): "\(names[index]) did not answer and was declared dead"
     case .interrupted(let reason): "interrupted by \(reason)"
+    }
+  }
+}
+
+extension SlowCall {
+  /// A line for a person.
+  func words<Name>(_ names: [Name], _ waited: String) -> String {
+    switch self {
+    case .readingPages: "reading the trackers of dirty pages has taken \(waited) so far"
+    case .limiting(let device): "changing the limit on what comes in to \(names[device]) has taken \(waited) so far"
     }
   }
 }

@@ -16,7 +16,7 @@ struct PreCopyLoopTests {
     /// A whole round: the reading finds this many bytes, which go out at this rate.
     mutating func round(_ bytes: UInt64, bytesPerMicrosecond: UInt64 = 1000) -> PreCopyDecision? {
       if let due = loop.due { now = max(now, due) }
-      _ = loop.beginReading()
+      _ = loop.beginReading(at: now)
       let decision = loop.take(DirtyReading(pages: bytes / 4096, bytes: bytes), devices, at: now)
       now = now.adding(microseconds: bytes / bytesPerMicrosecond)
       loop.endSending(bytes, at: now)
@@ -67,6 +67,12 @@ struct PreCopyLoopTests {
     #expect(forecast.downtime == 60_000)
     forecast.deviceBytes = 5_000_000
     #expect(forecast.downtime == 65_000)
+    // The trackers are read beside that, and before what was written goes out.
+    forecast.reading = 5000
+    #expect(forecast.downtime == 65_000)
+    forecast.reading = 12_000
+    #expect(forecast.downtime == 72_000)
+    forecast.reading = 0
     // A device that gives it away in 90 ms, from its stop on.
     forecast.deviceMicroseconds = 90_000
     #expect(forecast.downtime == 130_000)
@@ -217,13 +223,56 @@ struct PreCopyLoopTests {
     #expect(bench.loop.due == MonotonicTime(microseconds: 40_000))
   }
 
+  @Test("while a stop that was decided can't begin rounds go on, and may find that it is too early after all")
+  func secondLook() {
+    var bench = Bench()
+    _ = bench.round(1_000_000_000)
+    #expect(bench.round(4096)?.verdict == .stop)
+    #expect(bench.loop.due == bench.now.adding(microseconds: 9996))
+    #expect(bench.round(900_000_000)?.verdict == .goOn)
+    #expect(!bench.loop.isStopDecided)
+    #expect(bench.round(4096)?.verdict == .stop)
+    #expect(bench.round(4096)?.verdict == .stop)
+    #expect(bench.loop.isStopDecided)
+  }
+
+  @Test("a stop that is forced stays so, whatever is found before it begins")
+  func staysForced() {
+    var configuration = PreCopyConfiguration()
+    configuration.lastResort = .force
+    configuration.downtimeLimit = 0
+    var bench = Bench(configuration)
+    var decision: PreCopyDecision?
+    for _ in 0..<10 where decision?.verdict != .force { decision = bench.round(1_000_000_000) }
+    #expect(decision?.verdict == .force)
+    #expect(bench.round(500_000_000)?.verdict == .force)
+    bench.loop.reconsider()
+    #expect(bench.round(500_000_000)?.verdict == .goOn)
+  }
+
+  @Test("the time that readings take is in the forecast, but for the first, which turns the trackers on")
+  func readingTime() throws {
+    var bench = Bench()
+    for round in 1...2 {
+      if let due = bench.loop.due { bench.now = max(bench.now, due) }
+      _ = bench.loop.beginReading(at: bench.now)
+      bench.now = bench.now.adding(microseconds: 70_000)
+      let taken = bench.loop.take(DirtyReading(pages: 1, bytes: 4096), bench.devices, at: bench.now)
+      let decision = try #require(taken)
+      #expect(decision.forecast.reading == (round == 1 ? 0 : 70_000))
+      bench.now = bench.now.adding(microseconds: 4)
+      bench.loop.endSending(4096, at: bench.now)
+    }
+  }
+
   @Test("the last reading is asked for after the stop, and decides nothing")
   func last() {
     var bench = Bench()
     _ = bench.round(1_000_000_000)
     #expect(bench.round(4096)?.verdict == .stop)
+    bench.loop.beginStop()
     #expect(bench.loop.due == nil && bench.loop.isResting)
-    #expect(bench.loop.beginLastReading() == .last)
+    #expect(bench.loop.beginLastReading(at: bench.now) == .last)
     #expect(bench.loop.take(DirtyReading(pages: 1, bytes: 4096), bench.devices, at: bench.now) == nil)
     #expect(!bench.loop.isOver)
     bench.loop.endSending(4096, at: bench.now)

@@ -73,6 +73,69 @@ struct SaveMemoryTests {
     bench.expect(.readPages(.last))
   }
 
+  @Test("a stop that waits for a read is decided again by what is dirtied meanwhile")
+  func waitsForRead() {
+    var configuration = Self.configuration()
+    configuration.buffers = 1
+    var bench = SessionBench(SaveSession(devices: [sessionDevice(0)], configuration: configuration))
+    bench.expect(.readPages(.first))
+    bench.handle(.dirty(Self.gigabyte))
+    bench.obey(devices: 1) { _, request in request == .preCopyInfo }
+    bench.answer(0, SaveSessionTests.info(0, 4096))
+    // This read takes its time.
+    bench.expect(.read(device: 0, buffer: 0))
+    bench.pass(1_000_000)
+    bench.handle(.pagesSent(bytes: 1 << 30))
+    bench.expect(.readPages(.next))
+    bench.handle(.dirty(Self.page))
+    bench.expect(.sendPages)
+    #expect(bench.machine.decision?.verdict == .stop)
+    bench.pass(10_000)
+    bench.handle(.pagesSent(bytes: 4096))
+    bench.expect(.readPages(.next))
+    // The read ends during the reading: its answer is waited for, and takes the decision back.
+    bench.handle(.read(device: 0, buffer: 0, .success(.end)))
+    #expect(bench.request(0) != .setState(.preCopyP2P))
+    bench.handle(.dirty(Self.gigabyte))
+    #expect(bench.machine.decision?.verdict == .goOn)
+    #expect(bench.request(0) != .setState(.preCopyP2P))
+    bench.pass(1_000_000)
+    bench.handle(.pagesSent(bytes: 1 << 30))
+    bench.expect(.readPages(.next))
+    bench.handle(.dirty(Self.page))
+    bench.drain()
+    bench.answer(0, SaveSessionTests.info(0, 0))
+    #expect(bench.machine.decision?.verdict == .stop)
+    #expect(bench.request(0) == .setState(.preCopyP2P))
+  }
+
+  @Test("a reading, or a change of a limit, that takes longer than a device may is said once")
+  func slowCalls() throws {
+    var bench = Self.afterFirstRound()
+    bench.expect(.readPages(.next))
+    bench.answer(0, SaveSessionTests.info(0, 0))
+    bench.drain()
+    let due = try #require(bench.machine.deadline)
+    bench.pass(5_000_000)
+    #expect(due <= bench.now)
+    for _ in 1...2 { bench.handle(.time) }
+    #expect(bench.pending.count { $0 == .note(.slow(.readingPages, microseconds: 5_000_000)) } == 1)
+
+    var limits = InboundLimits([true])
+    _ = limits.set(1000, at: MonotonicTime(microseconds: 100))
+    #expect(limits.slow(after: 50) == MonotonicTime(microseconds: 150))
+    #expect(limits.noteSlow(after: 50, at: MonotonicTime(microseconds: 149)).isEmpty)
+    let slow = SessionEffect.note(.slow(.limiting(device: 0), microseconds: 60))
+    #expect(limits.noteSlow(after: 50, at: MonotonicTime(microseconds: 160)) == [slow])
+    #expect(limits.slow(after: 50) == nil)
+    // The next request, which waits behind it, has a time of its own.
+    _ = limits.lift(at: MonotonicTime(microseconds: 170))
+    limits.end(0, at: MonotonicTime(microseconds: 200))
+    #expect(limits.slow(after: 50) == MonotonicTime(microseconds: 250))
+    limits.end(0, at: MonotonicTime(microseconds: 210))
+    #expect(limits.slow(after: 50) == nil)
+  }
+
   @Test("a guest's reset during pre-copy starts the device's tracking anew, and takes back that it is to stop")
   func reset() {
     var bench = Self.afterFirstRound()
@@ -150,18 +213,19 @@ struct SaveMemoryTests {
 
   @Test("a device whose limiter fails is not limited again, and what may come in is shared by the others")
   func sharesLimit() {
+    let now = MonotonicTime(microseconds: 0)
     var limits = InboundLimits([true, false, true])
     #expect(
-      limits.set(1000) == [.limit(device: 0, bytesPerSecond: 500), .limit(device: 2, bytesPerSecond: 500)])
-    limits.end(0)
-    #expect(limits.fail(2) == .limiting)
-    #expect(limits.set(1000) == [.limit(device: 0, bytesPerSecond: 1000)])
-    limits.end(0)
+      limits.set(1000, at: now) == [.limit(device: 0, bytesPerSecond: 500), .limit(device: 2, bytesPerSecond: 500)])
+    limits.end(0, at: now)
+    #expect(limits.fail(2, at: now) == .limiting)
+    #expect(limits.set(1000, at: now) == [.limit(device: 0, bytesPerSecond: 1000)])
+    limits.end(0, at: now)
     #expect(!limits.areLifted)
     // What failed half way is lifted as well.
-    #expect(limits.lift() == [.limit(device: 0, bytesPerSecond: nil), .limit(device: 2, bytesPerSecond: nil)])
-    limits.end(0)
-    limits.end(2)
+    #expect(limits.lift(at: now) == [.limit(device: 0, bytesPerSecond: nil), .limit(device: 2, bytesPerSecond: nil)])
+    limits.end(0, at: now)
+    limits.end(2, at: now)
     #expect(limits.areLifted)
   }
 
