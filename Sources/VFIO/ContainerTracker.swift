@@ -16,6 +16,7 @@ public final class ContainerTracker: DirtyTracker {
   private struct State: ~Copyable {
     /// What a bit stands for, in bytes; nil while tracking is off.
     var pageSize: UInt64?
+    /// The kernel writes over it all, so an answer has to come here first and never straight into a bitmap.
     var answer = AnswerMemory(.container)
   }
 
@@ -60,7 +61,7 @@ public final class ContainerTracker: DirtyTracker {
       // One by one: the kernel joins the bits of several mappings by shifting its own, and leaves them shifted where it fails.
       for run in runs {
         try state.answer.ask(run.length / pageSize) { words throws(SystemError) in
-          try container.readDirty(run.addresses, pageSize: pageSize, to: &words)
+          try container.readDirty(run.addresses, pageSize: pageSize, to: words)
         }
         let answer = DirtyAnswer(
           base: run.addresses.lowerBound, pageSize: pageSize, addresses: run.addresses, guest: run.guest)
@@ -97,7 +98,7 @@ public final class ContainerTracker: DirtyTracker {
     for part in [low..<low + pageSize, high - pageSize..<high] {
       do throws(TrackerError) {
         try state.answer.ask(1) { words throws(SystemError) in
-          try container.readDirty(part, pageSize: pageSize, to: &words)
+          try container.readDirty(part, pageSize: pageSize, to: words)
         }
       } catch {
         if error.cause == .errno(.invalidArgument) { continue }

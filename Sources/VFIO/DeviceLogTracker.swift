@@ -82,15 +82,9 @@ public final class DeviceLogTracker: DirtyTracker {
     _ piece: Range<UInt64>, _ map: MappedMemory, _ state: inout State, into bitmap: inout DirtyBitmap<Words>
   ) throws(TrackerError) {
     let pageSize = state.pageSize
-    try state.answer.ask((piece.upperBound - piece.lowerBound) / pageSize) { words throws(SystemError) in
-      try device.addLogged(piece, pageSize: pageSize, to: &words)
-    }
-    for run in map.runs(touching: piece) {
-      let addresses = run.addresses.clamped(to: piece)
-      let answer = DirtyAnswer(
-        base: piece.lowerBound, pageSize: pageSize, addresses: addresses,
-        guest: run.guest + (addresses.lowerBound - run.addresses.lowerBound))
-      try state.answer.add(answer, to: &bitmap)
+    try state.answer.add(piece, pageSize: pageSize, of: map.runs(touching: piece), to: &bitmap) {
+      words throws(SystemError) in
+      try device.addLogged(piece, pageSize: pageSize, to: words)
     }
   }
 

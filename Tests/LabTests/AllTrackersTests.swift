@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
+import Engine
 import Foundation
 import LinuxIO
 import Migration
@@ -97,7 +98,7 @@ private final class Reader {
   private let kind: TrackerKind
   let guest: WatchedGuest
   private var memory: TrackedMemory
-  private var bitmap: DirtyBitmap<PrivateWords>
+  private var bitmap: DirtyBitmap<SharedWords>
   private var ending: Ending
   /// What is mapped all the time, and what comes and goes: low, above 4 GiB and above 1 TiB, in the guest's addresses as well.
   private let lasting: [MappedRun]
@@ -141,7 +142,7 @@ private final class Reader {
     var offers = TrackerOffers()
     let choice = try TrackerChoice(for: guest.device.name, .only(kind), from: offers.offers(for: guest.device))
     memory = TrackedMemory(layout: guest.layout, [choice])
-    bitmap = DirtyBitmap(layout: guest.layout)
+    bitmap = try DirtyBitmap(sharing: guest.layout)
     ending = Ending(kind: kind)
   }
 

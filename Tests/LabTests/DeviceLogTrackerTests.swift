@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
+import Engine
 import Foundation
 import LinuxIO
 import Migration
@@ -24,8 +25,8 @@ extension LabTests {
       try DirtyLayout(ranges: [0..<1 << 30], pageSize: pageSize)
     }
 
-    private func memory(
-      _ device: KernelDevice, _ runs: [MappedRun], _ bitmap: inout DirtyBitmap<PrivateWords>
+    private func memory<Words: DirtyWords & ~Copyable>(
+      _ device: KernelDevice, _ runs: [MappedRun], _ bitmap: inout DirtyBitmap<Words>
     ) throws -> TrackedMemory {
       let choice = try TrackerChoice(for: device.name, from: [DeviceLogTracker.offer(device)])
       #expect(choice.kind == .device)
@@ -61,6 +62,39 @@ extension LabTests {
         #expect(bitmap.takeRuns() == [] && memory.failures.isEmpty)
         #expect(memory.stop() == [])
         #expect(try synthetic.referee["log_running"] == 0)
+      }
+    }
+
+    @Test(
+      "into a bitmap that is locked the kernel writes by itself, and changes nothing around what it is asked for",
+      arguments: [4096, 65536] as [UInt64])
+    func inPlace(pageSize: UInt64) throws {
+      try withDevice(["log_page_size": "\(pageSize)", "log_fail": "report 4 5"]) { synthetic, device in
+        // The first two are one run to the device and to the guest; the third is one by itself.
+        let runs = [
+          try MappedRun(Self.high..<Self.high + 70 * pageSize, guest: 128 * pageSize),
+          try MappedRun(Self.high + 70 * pageSize..<Self.high + 131 * pageSize, guest: 198 * pageSize),
+          try MappedRun(Self.high + 1 << 30..<Self.high + 1 << 30 + 3 * pageSize, guest: 1024 * pageSize),
+        ]
+        var bitmap = try DirtyBitmap(sharing: try layout(pageSize: pageSize))
+        var memory = try memory(device, runs, &bitmap)
+        let locked = try Lab.lockedKilobytes()
+        let around = [127, 130, 259, 319, 1023, 1027].map { $0 * pageSize }
+        for page in around { try bitmap.mark(page) }
+        for page in [0, 63, 64, 69, 70, 130] as [UInt64] {
+          try synthetic.set("log_set", "\(Self.high + page * pageSize) \(pageSize)")
+        }
+        try synthetic.set("log_set", "\(Self.high + 1 << 30 + 2 * pageSize) \(pageSize)")
+        memory.read(into: &bitmap)
+        #expect(
+          bitmap.takePages() == Set(around + [128, 191, 192, 197, 198, 258, 1026].map { $0 * pageSize }))
+        #expect(try Lab.lockedKilobytes() == locked, "memory for the answer was taken")
+        // It fails at the second half of this one.
+        try synthetic.set("log_set", "\(Self.high) \(pageSize)")
+        try bitmap.mark(127 * pageSize)
+        memory.read(into: &bitmap)
+        #expect(memory.failures.map(\.error.cause) == [.errno(.inputOutput)])
+        #expect(bitmap.takePages().count == 1 + 131 + 3)
       }
     }
 
