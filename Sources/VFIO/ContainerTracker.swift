@@ -18,6 +18,8 @@ public final class ContainerTracker: DirtyTracker {
     var pageSize: UInt64?
     /// The kernel writes over it all, so an answer has to come here first and never straight into a bitmap.
     var answer = AnswerMemory(.container)
+    /// For questions that the kernel should refuse; there at least while tracking is on.
+    var word: LockedWords?
   }
 
   /// What it reads.
@@ -39,6 +41,7 @@ public final class ContainerTracker: DirtyTracker {
         }
         return pageSize
       }
+      state.word = try kind.asking(.start) { () throws(SystemError) in try LockedWords(count: 1) }
       try kind.asking(.start) { () throws(SystemError) in try container.setTracking(true) }
       do throws(TrackerError) {
         // While it is off the kernel refuses every range.
@@ -85,6 +88,7 @@ public final class ContainerTracker: DirtyTracker {
     try state.withLock { state throws(TrackerError) in
       guard state.pageSize != nil else { throw TrackerError(.container, .stop, .notTracking) }
       state.pageSize = nil
+      state.word = nil
       state.answer = AnswerMemory(.container)
       try kind.asking(.stop) { () throws(SystemError) in try container.setTracking(false) }
     }
@@ -92,17 +96,17 @@ public final class ContainerTracker: DirtyTracker {
 
   /// Throws where the run is not one mapping, as far as the kernel lets that be seen.
   private func check(_ run: MappedRun, _ pageSize: UInt64, _ state: inout State) throws(TrackerError) {
+    guard let address = state.word?.address else { throw TrackerError(.container, .check, .notTracking) }
+    let word = AnswerWords(address: address, count: 1)
     let (low, high) = (run.addresses.lowerBound, run.addresses.upperBound)
     guard (low | high) % pageSize == 0 else { throw TrackerError(.container, .check, .notMapped(run.addresses)) }
     if run.length == pageSize { return }
     for part in [low..<low + pageSize, high - pageSize..<high] {
-      do throws(TrackerError) {
-        try state.answer.ask(1) { words throws(SystemError) in
-          try container.readDirty(part, pageSize: pageSize, to: words)
-        }
+      do throws(SystemError) {
+        try container.readDirty(part, pageSize: pageSize, to: word)
       } catch {
-        if error.cause == .errno(.invalidArgument) { continue }
-        throw TrackerError(.container, .check, error.cause)
+        if error.errno == EINVAL { continue }
+        throw TrackerError(.container, .check, .errno(ErrorNumber(rawValue: error.errno)))
       }
       throw TrackerError(.container, .check, .notMapped(run.addresses))
     }
