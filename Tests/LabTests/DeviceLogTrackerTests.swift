@@ -98,6 +98,67 @@ extension LabTests {
       }
     }
 
+    @Test("a log that would not stop may be on: it is stopped by the next stop, or before the next start")
+    func stopFails() throws {
+      try withDevice(["log_fail": "stop 1 5"]) { synthetic, device in
+        let tracker = DeviceLogTracker(device)
+        var map = MappedMemory(layout: try layout())
+        try map.add(MappedRun(Self.high..<Self.high + 16 * Self.page, guest: 0))
+        let notStopped = TrackerError(.device, .stop, .errno(.inputOutput))
+        try tracker.start(map)
+        #expect(throws: notStopped) { try tracker.stop() }
+        #expect(try synthetic.referee["log_running"] == 1)
+        var bitmap = DirtyBitmap(layout: map.layout)
+        do throws(TrackerError) {
+          try tracker.read(map.runs, for: .next, into: &bitmap)
+          Issue.record("it was read")
+        } catch {
+          #expect(error.cause == .notTracking)
+        }
+        try tracker.stop()
+        #expect(try synthetic.referee["log_running"] == 0)
+        #expect(throws: TrackerError(.device, .stop, .notTracking)) { try tracker.stop() }
+
+        // Twice: the start says what is wrong, and not that a log is on already.
+        try tracker.start(map)
+        try synthetic.set("log_fail", "stop 1 5\nstop 2 5")
+        #expect(throws: notStopped) { try tracker.stop() }
+        #expect(throws: TrackerError(.device, .start, .errno(.inputOutput))) { try tracker.start(map) }
+        try tracker.start(map)
+        try synthetic.set("log_set", "\(Self.high + Self.page) 4096")
+        try tracker.read(map.runs, for: .next, into: &bitmap)
+        #expect(bitmap.takeRuns() == [Self.page..<2 * Self.page])
+
+        // While memory is added that the log does not watch.
+        try synthetic.set("log_fail", "stop 1 5")
+        let later = try MappedRun(Self.high + 1 << 30..<Self.high + 1 << 30 + Self.page, guest: 1 << 20)
+        try map.add(later)
+        #expect(throws: TrackerError(.device, .add, .errno(.inputOutput))) { _ = try tracker.add(later, to: map) }
+        #expect(try synthetic.referee["log_running"] == 1)
+        try tracker.stop()
+        #expect(try synthetic.referee["log_running"] == 0)
+
+        // By somebody else, whatever our own stop says then: the start finds it over.
+        try tracker.start(map)
+        try synthetic.set("log_fail", "stop 1 5\nstop 3 5")
+        #expect(throws: notStopped) { try tracker.stop() }
+        try DeviceLogTracker.turnOff(device)
+        try tracker.start(map)
+        try tracker.stop()
+      }
+      // While the ranges are rounded to the device's own pages, which takes a second start.
+      try withDevice(["log_page_size": "65536", "log_fail": "stop 1 5"]) { synthetic, device in
+        let tracker = DeviceLogTracker(device)
+        var map = MappedMemory(layout: try layout())
+        try map.add(MappedRun(Self.high + Self.page..<Self.high + 16 * Self.page, guest: 0))
+        #expect(throws: TrackerError(.device, .start, .errno(.inputOutput))) { try tracker.start(map) }
+        #expect(try synthetic.referee["log_running"] == 1)
+        try tracker.start(map)
+        try tracker.stop()
+        #expect(try synthetic.referee["log_running"] == 0)
+      }
+    }
+
     @Test(
       "of runs at random, in the log's own pages and ranges, every page that was written is told, and none that was not",
       arguments: [4096, 65536, 1 << 21] as [UInt64], ["merge", "refuse"])
