@@ -160,6 +160,32 @@ extension LabTests {
     }
 
     @Test(
+      "a log that ended with a guest's reset, which a reading finds before anybody has told of it, is on again after that"
+    )
+    func resetFoundByReading() throws {
+      try withDevice { synthetic, device in
+        let run = try MappedRun(Self.high..<Self.high + 16 * Self.page, guest: 0)
+        var bitmap = DirtyBitmap(layout: try layout())
+        var memory = try memory(device, [run], &bitmap)
+        // As drivers do whose log does not outlive a reset.
+        try synthetic.set("reset", "1")
+        try DeviceLogTracker.turnOff(device)
+        memory.read(into: &bitmap)
+        #expect(memory.failures.map(\.error.cause) == [.errno(.invalidArgument)])
+        #expect(memory.current.map(\.kind) == [.everything])
+        #expect(bitmap.takeRuns() == [0..<16 * Self.page])
+        memory.restart(device.name, into: &bitmap)
+        #expect(memory.current.map(\.kind) == [.device] && memory.failures.count == 1)
+        #expect(bitmap.takeRuns() == [0..<16 * Self.page])
+        try synthetic.set("log_set", "\(Self.high + Self.page) 4096")
+        memory.read(into: &bitmap)
+        #expect(bitmap.takeRuns() == [Self.page..<2 * Self.page])
+        #expect(memory.stop() == [])
+        #expect(try synthetic.referee["log_running"] == 0)
+      }
+    }
+
+    @Test(
       "of runs at random, in the log's own pages and ranges, every page that was written is told, and none that was not",
       arguments: [4096, 65536, 1 << 21] as [UInt64], ["merge", "refuse"])
     func random(logPage: UInt64, tooMany: String) throws {
