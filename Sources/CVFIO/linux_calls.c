@@ -108,6 +108,11 @@ int vf_seal_size(int descriptor)
 	return fcntl(descriptor, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL);
 }
 
+int vf_lock_on_fault(const void *address, unsigned long bytes)
+{
+	return mlock2(address, bytes, MLOCK_ONFAULT);
+}
+
 int vf_signal_is_ignored(int signal)
 {
 	struct sigaction action;

@@ -77,4 +77,11 @@ public struct LockedWords: ~Copyable, @unchecked Sendable {
   ) throws(Failure) -> Result {
     try body(unsafe Span(_unsafeElements: UnsafeBufferPointer(memory)))
   }
+  /// Lends the words for writing.
+  public mutating func withMutableWords<Result, Failure: Error>(
+    _ body: (inout MutableSpan<UInt64>) throws(Failure) -> Result
+  ) throws(Failure) -> Result {
+    var span = unsafe MutableSpan(_unsafeElements: memory)
+    return try body(&span)
+  }
 }

@@ -5,15 +5,19 @@ internal import Glibc
 /// 64-bit words in a file in memory that another process can map too, such as a bitmap of dirty pages.
 ///
 /// The file is made here and sealed: nobody can change its size any more, so touching the words never fails for want of a
-/// file behind them, and the kernel can always pin them. Words that were never written are zero and take no memory.
+/// file behind them. Words that were never written are zero and take no memory, until they are locked (``lock()``): then all
+/// of them are in memory and stay there, so the kernel can always pin them.
 ///
 /// One process uses the words at a time, and says by message when it is done. What another process writes at the wrong
-/// time makes the words wrong and does no other harm.
+/// time makes the words wrong and does no other harm. One that punches holes into the file takes away what was in the words,
+/// and a lock of them too.
 @safe
 public struct SharedWords: ~Copyable, @unchecked Sendable {
   // Unchecked because of the pointer: whoever owns this value is the only one in this process who has the memory.
   private let memory: UnsafeMutableBufferPointer<UInt64>
   private let file: Descriptor
+  /// Whether every word is in memory and stays there.
+  public private(set) var isLocked = false
 
   /// How many words.
   public var count: Int { unsafe memory.count }
@@ -50,6 +54,25 @@ public struct SharedWords: ~Copyable, @unchecked Sendable {
   }
 
   deinit { unsafe munmap(memory.baseAddress, memory.count * MemoryLayout<UInt64>.stride) }
+
+  /// The address of the first word, for a request's structure.
+  public var address: UInt64 { unsafe UInt64(UInt(bitPattern: memory.baseAddress)) }
+
+  /// Puts all words into memory and keeps them there, if this process may lock twice as much (`RLIMIT_MEMLOCK`): other
+  /// words that a kernel call writes need the rest (``LockedWords``).
+  /// - Returns: ``isLocked``.
+  @discardableResult
+  public mutating func lock() -> Bool {
+    if isLocked { return true }
+    let bytes = count * MemoryLayout<UInt64>.stride
+    // Counts as locked, and takes no memory.
+    let rest = unsafe mmap(nil, bytes, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0)
+    if unsafe rest == MAP_FAILED { return false }
+    defer { unsafe munmap(rest, bytes) }
+    guard unsafe vf_lock_on_fault(rest, UInt(bytes)) == 0 else { return false }
+    isLocked = unsafe mlock(memory.baseAddress, bytes) == 0
+    return isLocked
+  }
 
   /// A second descriptor of the file, close-on-exec, to be given to another process; the caller owns it. Whoever maps it
   /// sees the words, and may write them.

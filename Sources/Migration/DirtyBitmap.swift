@@ -3,7 +3,8 @@
 /// Which guest pages were written to: one bit for each page of the guest ranges of a ``DirtyLayout``.
 ///
 /// A dirty page is never lost: what touches a page in part marks it as a whole, and what clears or takes a page does so only
-/// with its whole content accounted for. An operation that throws has changed nothing.
+/// with its whole content accounted for. An operation that throws has changed nothing, but for ``add(_:byKernel:)``, which
+/// may have marked pages by then.
 ///
 /// The words may be in memory that another process maps. It has one owner at a time: ``words()`` gives it up, and
 /// ``init(layout:words:)`` takes it with the bits that are in it. Were another process to write at the same time, pages
@@ -33,7 +34,7 @@ public struct DirtyBitmap<Words: DirtyWords & ~Copyable>: ~Copyable, Sendable {
     try storage.withWords(body)
   }
 
-  /// Lends the words for writing, laid out as ``layout`` says: for a kernel call that adds dirty bits by itself.
+  /// Lends the words for writing, laid out as ``layout`` says.
   public mutating func withMutableWords<Result, Failure: Error>(
     _ body: (inout MutableSpan<UInt64>) throws(Failure) -> Result
   ) throws(Failure) -> Result {

@@ -62,6 +62,21 @@ extension DirtyBitmap where Words: ~Copyable {
     return result
   }
 
+  /// Has the kernel add an answer by itself, where this bitmap has each of its bits at the same place of a word, and has
+  /// its words locked in memory: of a large guest that saves going through an answer that is mostly zeros.
+  /// - Parameters:
+  ///   - answer: all of its addresses are asked for, from the base on.
+  ///   - call: gets where bit 0 is to be, and how many words the answer takes. It sets bits and leaves all others as they
+  ///     are. What it has set before it throws stays set: too much is dirty then, and nothing missed.
+  /// - Returns: whether it was called. Where it was not, the answer has to come by ``union(_:_:)``.
+  public mutating func add<Failure: Error>(
+    _ answer: DirtyAnswer, byKernel call: (_ address: UInt64, _ words: Int) throws(Failure) -> Void
+  ) throws(Failure) -> Bool {
+    guard let bits = layout.wholeWords(of: answer), let address = storage.lockedAddress else { return false }
+    try call(address + UInt64(bits.lowerBound / 64 * 8), (bits.count + 63) / 64)
+    return true
+  }
+
   /// Adds what a kernel's answer says, and marks every page that a dirty bit touches.
   /// - Parameters:
   ///   - words: the answer.
@@ -86,6 +101,20 @@ extension DirtyBitmap where Words: ~Copyable {
         mine.union(layout, part, guest, words, shift: shift, offsets: offsets)
       }
     }
+  }
+}
+
+extension DirtyLayout {
+  /// The bits that an answer's bits are one by one, if there are such and the first begins a word.
+  fileprivate func wholeWords(of answer: DirtyAnswer) -> Range<Int>? {
+    let length = answer.addresses.upperBound - answer.addresses.lowerBound
+    let (end, overflow) = answer.guest.addingReportingOverflow(length)
+    guard answer.pageSize == pageSize, answer.addresses.lowerBound == answer.base, length > 0, !overflow,
+      (answer.guest | length) & (pageSize - 1) == 0,
+      let touched = try? parts(of: answer.guest..<end), touched.count == 1
+    else { return nil }
+    let bits = bits(of: parts[touched.lowerBound], touching: answer.guest..<end)
+    return bits.lowerBound % 64 == 0 ? bits : nil
   }
 }
 

@@ -8,6 +8,10 @@ public protocol DirtyWords: ~Copyable, Sendable {
   /// How many words; it never changes.
   var count: Int { get }
 
+  /// Where the first word is, for a call of the kernel that sets bits by itself; nil where the words are not locked in
+  /// memory: there the kernel may fail to write, and most of these calls don't say so.
+  var lockedAddress: UInt64? { get }
+
   /// Lends the words for reading.
   borrowing func withWords<Result, Failure: Error>(
     _ body: (Span<UInt64>) throws(Failure) -> Result
@@ -17,6 +21,11 @@ public protocol DirtyWords: ~Copyable, Sendable {
   mutating func withMutableWords<Result, Failure: Error>(
     _ body: (inout MutableSpan<UInt64>) throws(Failure) -> Result
   ) throws(Failure) -> Result
+}
+
+extension DirtyWords where Self: ~Copyable {
+  /// They are not locked.
+  public var lockedAddress: UInt64? { nil }
 }
 
 /// Words in this process's own memory.

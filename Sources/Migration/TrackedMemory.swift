@@ -13,7 +13,7 @@ public struct TrackedMemory: Sendable {
   public struct Failure: Hashable, Sendable {
     /// What went wrong.
     public let error: TrackerError
-    /// The devices that it tracked, each with the kind of tracker that it has from then on.
+    /// The devices that it tracked, or should have tracked again, each with the kind of tracker that it has from then on.
     public let replacements: [Replacement]
   }
 
@@ -28,6 +28,8 @@ public struct TrackedMemory: Sendable {
   private struct Device: Sendable {
     let choice: TrackerChoice
     var position = 0
+    /// Where in the chain the device's own log is, if it was replaced because a reading of it failed.
+    var lostLog: Int?
     var tracker: any DirtyTracker { choice.chain[position] }
   }
 
@@ -114,11 +116,22 @@ public struct TrackedMemory: Sendable {
 
   /// The guest has reset a device, and with it a log that the device kept: it is started anew, and all that is mapped is
   /// dirty. What the IOMMU or a container knows has outlived the reset.
+  ///
+  /// A reading may have found the log ended before anybody said that there was a reset, and replaced it. It is taken back
+  /// then, if it starts; where it doesn't, the device stays with what has tracked it since.
+  ///
+  /// A log may also have outlived the reset (mlx5), but nobody can ask whether it has: one that was ended and started by
+  /// somebody else, or that lost what it knew, answers a reading just the same. So it is started anew.
   public mutating func restart<Words: DirtyWords & ~Copyable>(
     _ device: DeviceName, into bitmap: inout DirtyBitmap<Words>
   ) {
-    guard isOn, let tracker = devices.first(where: { $0.choice.device == device })?.tracker, tracker.kind == .device
-    else { return }
+    guard isOn, let index = devices.firstIndex(where: { $0.choice.device == device }) else { return }
+    if let lost = devices[index].lostLog {
+      takeBack(lost, index, into: &bitmap)
+      return
+    }
+    let tracker = devices[index].tracker
+    guard tracker.kind == .device else { return }
     // It may have ended by itself.
     _ = try? tracker.stop()
     do throws(TrackerError) {
@@ -126,6 +139,29 @@ public struct TrackedMemory: Sendable {
     } catch {
       replace(tracker, error)
     }
+    bitmap.mark(map.runs)
+  }
+
+  /// Has a device go on with its own log again, and with what tracks it now where the log doesn't start.
+  private mutating func takeBack<Words: DirtyWords & ~Copyable>(
+    _ lost: Int, _ index: Int, into bitmap: inout DirtyBitmap<Words>
+  ) {
+    let log = devices[index].choice.chain[lost]
+    do throws(TrackerError) {
+      try log.start(map)
+    } catch {
+      _ = try? log.stop()
+      failures.append(
+        Failure(
+          error: error,
+          replacements: [Replacement(device: devices[index].choice.device, kind: devices[index].tracker.kind)]))
+      return
+    }
+    let until = devices[index].tracker
+    devices[index].position = lost
+    devices[index].lostLog = nil
+    // What it knows of this device is dirty with all the rest.
+    if !trackers.contains(where: { $0 === until }) { _ = try? until.stop() }
     bitmap.mark(map.runs)
   }
 
@@ -156,6 +192,11 @@ public struct TrackedMemory: Sendable {
       do throws(TrackerError) {
         try tracker.read(runs, for: purpose, into: &bitmap)
       } catch {
+        if tracker.kind == .device {
+          for index in devices.indices where devices[index].tracker === tracker {
+            devices[index].lostLog = devices[index].position
+          }
+        }
         replace(tracker, error)
         bitmap.mark(map.runs)
       }

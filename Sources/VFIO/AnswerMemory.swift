@@ -2,7 +2,8 @@
 internal import LinuxIO
 internal import Migration
 
-/// Memory for the kernel's answers to one tracker, kept from one reading to the next.
+/// Has the kernel add its answers to bitmaps, for one tracker, with memory for those that can't be written straight into a
+/// bitmap's words. It is kept from one reading to the next.
 ///
 /// It is locked: where the kernel can't write, most of these calls say nothing, and what they had to tell is gone.
 ///
@@ -17,12 +18,53 @@ struct AnswerMemory: ~Copyable {
 
   init(_ kind: TrackerKind) { self.kind = kind }
 
+  /// Adds to a bitmap what the kernel says of some I/O addresses. It writes into the bitmap itself where that is possible,
+  /// and otherwise here.
+  /// - Parameters:
+  ///   - addresses: asked for, in whole pages of that size.
+  ///   - pageSize: bytes that a bit of the answer stands for.
+  ///   - runs: those that have some of the addresses, in their order.
+  ///   - call: asks for just these addresses. It only ever sets bits, and leaves all others as they are.
+  mutating func add<Words: DirtyWords & ~Copyable>(
+    _ addresses: Range<UInt64>, pageSize: UInt64, of runs: some BidirectionalCollection<MappedRun>,
+    to bitmap: inout DirtyBitmap<Words>, _ call: (AnswerWords) throws(SystemError) -> Void
+  ) throws(TrackerError) {
+    if let first = runs.first, Self.areOneRun(runs, addresses) {
+      let answer = DirtyAnswer(
+        base: addresses.lowerBound, pageSize: pageSize, addresses: addresses, guest: first.guest)
+      let isAdded = try kind.asking(.read) { () throws(SystemError) in
+        try bitmap.add(answer) { address, words throws(SystemError) in
+          try call(AnswerWords(address: address, count: words))
+        }
+      }
+      if isAdded { return }
+    }
+    try ask((addresses.upperBound - addresses.lowerBound) / pageSize, call)
+    for run in runs {
+      let part = run.addresses.clamped(to: addresses)
+      let answer = DirtyAnswer(
+        base: addresses.lowerBound, pageSize: pageSize, addresses: part,
+        guest: run.guest + (part.lowerBound - run.addresses.lowerBound))
+      try add(answer, to: &bitmap)
+    }
+  }
+
+  /// Whether the runs have just these addresses, and lie in the guest as one run would.
+  private static func areOneRun(_ runs: some BidirectionalCollection<MappedRun>, _ addresses: Range<UInt64>) -> Bool {
+    guard let first = runs.first, let last = runs.last, first.addresses.lowerBound == addresses.lowerBound,
+      last.addresses.upperBound == addresses.upperBound
+    else { return false }
+    return zip(runs, runs.dropFirst()).allSatisfy { run, next in
+      next.addresses.lowerBound == run.addresses.upperBound && next.guest == run.guest + run.length
+    }
+  }
+
   /// Has the kernel write an answer over zeros.
   /// - Parameters:
   ///   - pages: how many bits it has.
   ///   - call: has as many words as they take, or more.
   mutating func ask(
-    _ pages: UInt64, _ call: (inout LockedWords) throws(SystemError) -> Void
+    _ pages: UInt64, _ call: (AnswerWords) throws(SystemError) -> Void
   ) throws(TrackerError) {
     let needed = Int((pages + 63) / 64)
     do throws(SystemError) {
@@ -34,7 +76,7 @@ struct AnswerMemory: ~Copyable {
         memory = try LockedWords(count: needed)
       }
       // After an error the memory is gone, with whatever the kernel has left there.
-      try call(&memory)
+      try call(AnswerWords(memory))
       used = memory.used(needed)
       words = consume memory
     } catch {

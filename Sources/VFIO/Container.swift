@@ -69,14 +69,14 @@ public final class Container: Sendable {
     try descriptor.ioctl(VF_VFIO_IOMMU_DIRTY_PAGES, "turning dirty tracking \(isOn ? "on" : "off") in", &request)
   }
 
-  /// Writes over the words a bit for every page that was written to, and has the container forget them. **What is not
-  /// mapped counts as not written**: see ``ContainerTracker``. The corresponding C constant is
-  /// `VFIO_IOMMU_DIRTY_PAGES_FLAG_GET_BITMAP`.
+  /// Writes over the words a one for every page that was written to and a zero for every other, and has the container forget
+  /// them: never into words that know of anything else. **What is not mapped counts as not written**: see
+  /// ``ContainerTracker``. The corresponding C constant is `VFIO_IOMMU_DIRTY_PAGES_FLAG_GET_BITMAP`.
   /// - Parameters:
   ///   - addresses: I/O addresses, whole mappings.
   ///   - pageSize: bytes that a bit stands for: ``trackingPageSize()``.
   ///   - words: room for a bit for each page.
-  func readDirty(_ addresses: Range<UInt64>, pageSize: UInt64, to words: inout LockedWords) throws(SystemError) {
+  func readDirty(_ addresses: Range<UInt64>, pageSize: UInt64, to words: AnswerWords) throws(SystemError) {
     var request = vf_request_container_dirty_bitmap()
     request.header.argsz = UInt32(MemoryLayout<vf_request_container_dirty_bitmap>.size)
     request.header.flags = UInt32(VF_VFIO_IOMMU_DIRTY_PAGES_FLAG_GET_BITMAP)

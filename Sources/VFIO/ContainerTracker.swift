@@ -16,7 +16,10 @@ public final class ContainerTracker: DirtyTracker {
   private struct State: ~Copyable {
     /// What a bit stands for, in bytes; nil while tracking is off.
     var pageSize: UInt64?
+    /// The kernel writes over it all, so an answer has to come here first and never straight into a bitmap.
     var answer = AnswerMemory(.container)
+    /// For questions that the kernel should refuse; there at least while tracking is on.
+    var word: LockedWords?
   }
 
   /// What it reads.
@@ -38,6 +41,7 @@ public final class ContainerTracker: DirtyTracker {
         }
         return pageSize
       }
+      state.word = try kind.asking(.start) { () throws(SystemError) in try LockedWords(count: 1) }
       try kind.asking(.start) { () throws(SystemError) in try container.setTracking(true) }
       do throws(TrackerError) {
         // While it is off the kernel refuses every range.
@@ -60,7 +64,7 @@ public final class ContainerTracker: DirtyTracker {
       // One by one: the kernel joins the bits of several mappings by shifting its own, and leaves them shifted where it fails.
       for run in runs {
         try state.answer.ask(run.length / pageSize) { words throws(SystemError) in
-          try container.readDirty(run.addresses, pageSize: pageSize, to: &words)
+          try container.readDirty(run.addresses, pageSize: pageSize, to: words)
         }
         let answer = DirtyAnswer(
           base: run.addresses.lowerBound, pageSize: pageSize, addresses: run.addresses, guest: run.guest)
@@ -84,6 +88,7 @@ public final class ContainerTracker: DirtyTracker {
     try state.withLock { state throws(TrackerError) in
       guard state.pageSize != nil else { throw TrackerError(.container, .stop, .notTracking) }
       state.pageSize = nil
+      state.word = nil
       state.answer = AnswerMemory(.container)
       try kind.asking(.stop) { () throws(SystemError) in try container.setTracking(false) }
     }
@@ -91,17 +96,17 @@ public final class ContainerTracker: DirtyTracker {
 
   /// Throws where the run is not one mapping, as far as the kernel lets that be seen.
   private func check(_ run: MappedRun, _ pageSize: UInt64, _ state: inout State) throws(TrackerError) {
+    guard let address = state.word?.address else { throw TrackerError(.container, .check, .notTracking) }
+    let word = AnswerWords(address: address, count: 1)
     let (low, high) = (run.addresses.lowerBound, run.addresses.upperBound)
     guard (low | high) % pageSize == 0 else { throw TrackerError(.container, .check, .notMapped(run.addresses)) }
     if run.length == pageSize { return }
     for part in [low..<low + pageSize, high - pageSize..<high] {
-      do throws(TrackerError) {
-        try state.answer.ask(1) { words throws(SystemError) in
-          try container.readDirty(part, pageSize: pageSize, to: &words)
-        }
+      do throws(SystemError) {
+        try container.readDirty(part, pageSize: pageSize, to: word)
       } catch {
-        if error.cause == .errno(.invalidArgument) { continue }
-        throw TrackerError(.container, .check, error.cause)
+        if error.errno == EINVAL { continue }
+        throw TrackerError(.container, .check, .errno(ErrorNumber(rawValue: error.errno)))
       }
       throw TrackerError(.container, .check, .notMapped(run.addresses))
     }

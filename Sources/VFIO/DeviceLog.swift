@@ -54,7 +54,7 @@ extension KernelDevice {
   ///   - addresses: watched, in whole pages of that size.
   ///   - pageSize: bytes that a bit stands for: what the log was started with.
   ///   - words: room for a bit for each page.
-  func addLogged(_ addresses: Range<UInt64>, pageSize: UInt64, to words: inout LockedWords) throws(SystemError) {
+  func addLogged(_ addresses: Range<UInt64>, pageSize: UInt64, to words: AnswerWords) throws(SystemError) {
     var request = vf_request_dma_logging_report()
     request.header = Self.header(
       VF_VFIO_DEVICE_FEATURE_GET | VF_VFIO_DEVICE_FEATURE_DMA_LOGGING_REPORT, vf_request_dma_logging_report.self)

@@ -13,8 +13,11 @@ internal import Synchronization
 /// runs, a reading of one of these marks its part of all of them, because the log forgets the page.
 public final class DeviceLogTracker: DirtyTracker {
   private struct State: ~Copyable {
-    /// Nil: the log is off, as far as is known.
+    /// Nil: nothing is tracked.
     var watched: WatchedRanges?
+    /// Whether a log was started here and not stopped since. It may be on also while nothing is tracked: after a stop that
+    /// failed.
+    var isLogOn = false
     /// What is mapped, and is not about to be unmapped.
     var map: MappedMemory?
     var pageSize: UInt64 = 0
@@ -51,7 +54,19 @@ public final class DeviceLogTracker: DirtyTracker {
   public func start(_ map: MappedMemory) throws(TrackerError) {
     try state.withLock { state throws(TrackerError) in
       guard state.watched == nil else { throw TrackerError(.device, .start, .alreadyTracking) }
-      try begin(map, &state)
+      // A log that would not stop the last time is tried once more. Where it is over by now, the start says so.
+      var left: TrackerError?
+      do throws(TrackerError) {
+        try turnOff(.start, &state)
+      } catch {
+        left = error
+      }
+      do throws(TrackerError) {
+        try begin(map, &state)
+      } catch {
+        if case .errno = error.cause, let left { throw left }
+        throw error
+      }
     }
   }
 
@@ -82,15 +97,9 @@ public final class DeviceLogTracker: DirtyTracker {
     _ piece: Range<UInt64>, _ map: MappedMemory, _ state: inout State, into bitmap: inout DirtyBitmap<Words>
   ) throws(TrackerError) {
     let pageSize = state.pageSize
-    try state.answer.ask((piece.upperBound - piece.lowerBound) / pageSize) { words throws(SystemError) in
-      try device.addLogged(piece, pageSize: pageSize, to: &words)
-    }
-    for run in map.runs(touching: piece) {
-      let addresses = run.addresses.clamped(to: piece)
-      let answer = DirtyAnswer(
-        base: piece.lowerBound, pageSize: pageSize, addresses: addresses,
-        guest: run.guest + (addresses.lowerBound - run.addresses.lowerBound))
-      try state.answer.add(answer, to: &bitmap)
+    try state.answer.add(piece, pageSize: pageSize, of: map.runs(touching: piece), to: &bitmap) {
+      words throws(SystemError) in
+      try device.addLogged(piece, pageSize: pageSize, to: words)
     }
   }
 
@@ -102,20 +111,30 @@ public final class DeviceLogTracker: DirtyTracker {
         state.map = map
         return .kept
       }
-      if !watched.ranges.isEmpty { try kind.asking(.add) { () throws(SystemError) in try device.stopLog() } }
       state.watched = nil
+      try turnOff(.add, &state)
       try begin(map, &state)
       return .restarted
     }
   }
 
-  /// Stops the log. The corresponding C constant is `VFIO_DEVICE_FEATURE_DMA_LOGGING_STOP`.
+  /// Stops the log. Where that fails nothing is tracked any more, but the log may be on, and can be stopped again.
+  /// The corresponding C constant is `VFIO_DEVICE_FEATURE_DMA_LOGGING_STOP`.
   public func stop() throws(TrackerError) {
     try state.withLock { state throws(TrackerError) in
-      guard let watched = state.watched else { throw TrackerError(.device, .stop, .notTracking) }
+      guard state.watched != nil || state.isLogOn else { throw TrackerError(.device, .stop, .notTracking) }
+      let isLogOn = state.isLogOn
       state = State()
-      if !watched.ranges.isEmpty { try kind.asking(.stop) { () throws(SystemError) in try device.stopLog() } }
+      state.isLogOn = isLogOn
+      try turnOff(.stop, &state)
     }
+  }
+
+  /// Stops the log if it was started here.
+  private func turnOff(_ operation: TrackerError.Operation, _ state: inout State) throws(TrackerError) {
+    if !state.isLogOn { return }
+    try kind.asking(operation) { () throws(SystemError) in try device.stopLog() }
+    state.isLogOn = false
   }
 
   /// Turns off whatever log a device has, whoever started it: for one that a killed program has left. Of a device without a
@@ -152,8 +171,9 @@ public final class DeviceLogTracker: DirtyTracker {
         count = 1 << (Int.bitWidth - 1 - (wanted.ranges.count - 1).leadingZeroBitCount)
         continue
       }
+      if !wanted.ranges.isEmpty { state.isLogOn = true }
       guard chosen.nonzeroBitCount == 1, DirtyLayout.pageSizes.contains(chosen) else {
-        try kind.asking(.start) { () throws(SystemError) in try device.stopLog() }
+        try turnOff(.start, &state)
         throw TrackerError(.device, .start, .pageSize(chosen))
       }
       if wanted.isAligned(to: chosen) {
@@ -164,7 +184,7 @@ public final class DeviceLogTracker: DirtyTracker {
       }
       // Rounded to the pages of the device, so that none of them reaches beyond what is asked for. They are larger than
       // those that were wished for, and larger each time.
-      try kind.asking(.start) { () throws(SystemError) in try device.stopLog() }
+      try turnOff(.start, &state)
       pageSize = chosen
       least = chosen
     }

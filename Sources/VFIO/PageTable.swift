@@ -55,7 +55,7 @@ public final class PageTable: Sendable {
   ///   - clears: whether the page table forgets them.
   ///   - words: room for a bit for each page.
   func addDirty(
-    _ addresses: Range<UInt64>, pageSize: UInt64, clears: Bool, to words: inout LockedWords
+    _ addresses: Range<UInt64>, pageSize: UInt64, clears: Bool, to words: AnswerWords
   ) throws(SystemError) {
     var request = vf_iommu_hwpt_get_dirty_bitmap()
     request.size = UInt32(MemoryLayout<vf_iommu_hwpt_get_dirty_bitmap>.size)

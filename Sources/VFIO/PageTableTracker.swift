@@ -10,7 +10,8 @@ internal import Synchronization
 /// - a hole in a range, after which all is missing: every run is checked when it is added and after each reading;
 /// - tracking that is not on: it is read only between a start that succeeded and the stop. Nobody else may turn it off: a
 ///   VMM that lends its page table leaves its tracking alone;
-/// - memory for the answer that can't be pinned: it is locked in memory before (``LinuxIO/LockedWords``).
+/// - memory for the answer that can't be pinned: it is locked in memory before (``LinuxIO/LockedWords``), or is the
+///   bitmap's own and locked (``Migration/DirtyWords/lockedAddress``).
 public final class PageTableTracker: DirtyTracker {
   private struct State: ~Copyable {
     /// With no device; there while tracking is on.
@@ -50,12 +51,10 @@ public final class PageTableTracker: DirtyTracker {
         // A page in which the run has a border, or lies otherwise than in the guest, is asked for in smaller ones.
         let aligned = run.addresses.lowerBound | run.addresses.upperBound | run.guest | layout.pageSize
         let pageSize = aligned & (0 &- aligned)
-        try state.answer.ask(run.length / pageSize) { words throws(SystemError) in
-          try table.addDirty(run.addresses, pageSize: pageSize, clears: purpose == .next, to: &words)
+        try state.answer.add(run.addresses, pageSize: pageSize, of: CollectionOfOne(run), to: &bitmap) {
+          words throws(SystemError) in
+          try table.addDirty(run.addresses, pageSize: pageSize, clears: purpose == .next, to: words)
         }
-        let answer = DirtyAnswer(
-          base: run.addresses.lowerBound, pageSize: pageSize, addresses: run.addresses, guest: run.guest)
-        try state.answer.add(answer, to: &bitmap)
         try check(run, scratch)
       }
     }

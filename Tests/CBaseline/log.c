@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
+#include <sys/mman.h>
 #include <time.h>
 
 #include "vfio_ferry/vfio.h"
@@ -14,6 +15,8 @@ uint64_t *log_bitmap(uint64_t words) {
   uint64_t *bitmap = malloc(words * sizeof *bitmap);
   if (bitmap == NULL) abort();
   memset(bitmap, 0xff, words * sizeof *bitmap);
+  /* As what it is compared with. */
+  if (mlock(bitmap, words * sizeof *bitmap) != 0) abort();
   return bitmap;
 }
 

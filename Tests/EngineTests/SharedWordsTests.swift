@@ -45,6 +45,39 @@ struct SharedWordsTests {
     #expect(status.st_blocks * 512 <= 4 << 20)
   }
 
+  @Test("locked they are in memory, all of them, and a bitmap in them says where they are; unlocked it doesn't")
+  func locked() throws {
+    var words = try SharedWords(count: 1 << 17, name: Self.name)
+    let file = try words.duplicateDescriptor()
+    var status = stat()
+    let before = words.lockedAddress
+    #expect(before == nil)
+    let (isLocked, isStillLocked) = (words.lock(), words.lock())
+    #expect(isLocked && isStillLocked)
+    #expect(unsafe fstat(file.rawValue, &status) == 0)
+    #expect(status.st_blocks * 512 == 1 << 20)
+    let place = words.lockedAddress
+    let address = try #require(place)
+    unsafe UnsafeMutablePointer<UInt64>(bitPattern: UInt(address))?[5] = 3
+    #expect(words.withWords { $0[5] } == 3)
+  }
+
+  @Test("they are locked only by who may lock as much again: the answers of trackers need it")
+  func limit() async {
+    await #expect(processExitsWith: .success) {
+      // Without the right to lock as much as one likes.
+      if geteuid() == 0, setuid(65_534) != 0 { exit(3) }
+      let bytes = 1 << 17
+      for (limit, isPossible) in [(bytes, false), (2 * bytes - 4096, false), (2 * bytes, true)] {
+        var words = try SharedWords(count: bytes / 8, name: "words-under-test")
+        var limits = rlimit(rlim_cur: rlim_t(limit), rlim_max: rlim_t(2 * bytes))
+        if unsafe setrlimit(__rlimit_resource_t(__RLIMIT_MEMLOCK.rawValue), &limits) != 0 { exit(4) }
+        if words.lock() != isPossible || (words.lockedAddress != nil) != isPossible { exit(5) }
+      }
+      exit(0)
+    }
+  }
+
   @Test("nobody can change the size or the seals, not by a duplicate either")
   func sealed() throws {
     let words = try SharedWords(count: 1024, name: Self.name)

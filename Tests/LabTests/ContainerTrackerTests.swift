@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
+import Engine
 import Foundation
 import LinuxIO
 import Migration
@@ -33,8 +34,8 @@ extension LabTests {
       withExtendedLifetime(guest) {}
     }
 
-    private func memory(
-      _ guest: WatchedGuest, _ tracker: ContainerTracker, _ bitmap: inout DirtyBitmap<PrivateWords>
+    private func memory<Words: DirtyWords & ~Copyable>(
+      _ guest: WatchedGuest, _ tracker: ContainerTracker, _ bitmap: inout DirtyBitmap<Words>
     ) throws -> TrackedMemory {
       let choice = try TrackerChoice(for: guest.device.name, from: [.ready(tracker)])
       var memory = TrackedMemory(layout: bitmap.layout, [choice])
@@ -84,6 +85,24 @@ extension LabTests {
       }
     }
 
+    @Test("what was dirty before a reading stays so, though the kernel writes over all that it is given")
+    func overwritten() throws {
+      try withGuest { guest, tracker in
+        var bitmap = try DirtyBitmap(sharing: guest.layout)
+        let before = try Lab.lockedKilobytes()
+        var memory = try memory(guest, tracker, &bitmap)
+        let run = try Self.runs()[1]
+        try bitmap.mark(5 * Self.page)
+        try guest.write([run.addresses.lowerBound + 7 * Self.page..<run.addresses.lowerBound + 8 * Self.page])
+        memory.read(into: &bitmap)
+        #expect(bitmap.takeRuns() == [5 * Self.page..<6 * Self.page, 7 * Self.page..<8 * Self.page])
+        // The memory for answers, and the word for what the kernel has to refuse, are kept.
+        #expect(try Lab.lockedKilobytes() == before + 8)
+        #expect(memory.failures.isEmpty && memory.stop() == [])
+        #expect(try Lab.lockedKilobytes() == before)
+      }
+    }
+
     @Test("of a device behind an IOMMU all that is mapped is dirty, each time")
     func behindIOMMU() throws {
       try withGuest(.containerWithIOMMU) { guest, tracker in
@@ -107,8 +126,8 @@ extension LabTests {
         let gone = try Self.runs()[1]
         try guest.unmap(gone)
         // What the kernel itself says of it.
-        var answer = try LockedWords(count: 3)
-        try tracker.container.readDirty(gone.addresses, pageSize: Self.page, to: &answer)
+        let answer = try LockedWords(count: 3)
+        try tracker.container.readDirty(gone.addresses, pageSize: Self.page, to: AnswerWords(answer))
         memory.read(into: &bitmap)
         #expect(memory.failures.map(\.error) == [TrackerError(.container, .check, .notMapped(gone.addresses))])
         #expect(bitmap.takeRuns().count == 3 && memory.current.map(\.kind) == [.everything])

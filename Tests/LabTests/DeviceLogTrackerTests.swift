@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
+import Engine
 import Foundation
 import LinuxIO
 import Migration
@@ -24,8 +25,8 @@ extension LabTests {
       try DirtyLayout(ranges: [0..<1 << 30], pageSize: pageSize)
     }
 
-    private func memory(
-      _ device: KernelDevice, _ runs: [MappedRun], _ bitmap: inout DirtyBitmap<PrivateWords>
+    private func memory<Words: DirtyWords & ~Copyable>(
+      _ device: KernelDevice, _ runs: [MappedRun], _ bitmap: inout DirtyBitmap<Words>
     ) throws -> TrackedMemory {
       let choice = try TrackerChoice(for: device.name, from: [DeviceLogTracker.offer(device)])
       #expect(choice.kind == .device)
@@ -59,6 +60,126 @@ extension LabTests {
           ])
         memory.read(into: &bitmap)
         #expect(bitmap.takeRuns() == [] && memory.failures.isEmpty)
+        #expect(memory.stop() == [])
+        #expect(try synthetic.referee["log_running"] == 0)
+      }
+    }
+
+    @Test(
+      "into a bitmap that is locked the kernel writes by itself, and changes nothing around what it is asked for",
+      arguments: [4096, 65536] as [UInt64])
+    func inPlace(pageSize: UInt64) throws {
+      try withDevice(["log_page_size": "\(pageSize)", "log_fail": "report 4 5"]) { synthetic, device in
+        // The first two are one run to the device and to the guest; the third is one by itself.
+        let runs = [
+          try MappedRun(Self.high..<Self.high + 70 * pageSize, guest: 128 * pageSize),
+          try MappedRun(Self.high + 70 * pageSize..<Self.high + 131 * pageSize, guest: 198 * pageSize),
+          try MappedRun(Self.high + 1 << 30..<Self.high + 1 << 30 + 3 * pageSize, guest: 1024 * pageSize),
+        ]
+        var bitmap = try DirtyBitmap(sharing: try layout(pageSize: pageSize))
+        var memory = try memory(device, runs, &bitmap)
+        let locked = try Lab.lockedKilobytes()
+        let around = [127, 130, 259, 319, 1023, 1027].map { $0 * pageSize }
+        for page in around { try bitmap.mark(page) }
+        for page in [0, 63, 64, 69, 70, 130] as [UInt64] {
+          try synthetic.set("log_set", "\(Self.high + page * pageSize) \(pageSize)")
+        }
+        try synthetic.set("log_set", "\(Self.high + 1 << 30 + 2 * pageSize) \(pageSize)")
+        memory.read(into: &bitmap)
+        #expect(
+          bitmap.takePages() == Set(around + [128, 191, 192, 197, 198, 258, 1026].map { $0 * pageSize }))
+        #expect(try Lab.lockedKilobytes() == locked, "memory for the answer was taken")
+        // It fails at the second half of this one.
+        try synthetic.set("log_set", "\(Self.high) \(pageSize)")
+        try bitmap.mark(127 * pageSize)
+        memory.read(into: &bitmap)
+        #expect(memory.failures.map(\.error.cause) == [.errno(.inputOutput)])
+        #expect(bitmap.takePages().count == 1 + 131 + 3)
+      }
+    }
+
+    @Test("a log that would not stop may be on: it is stopped by the next stop, or before the next start")
+    func stopFails() throws {
+      try withDevice(["log_fail": "stop 1 5"]) { synthetic, device in
+        let tracker = DeviceLogTracker(device)
+        var map = MappedMemory(layout: try layout())
+        try map.add(MappedRun(Self.high..<Self.high + 16 * Self.page, guest: 0))
+        let notStopped = TrackerError(.device, .stop, .errno(.inputOutput))
+        try tracker.start(map)
+        #expect(throws: notStopped) { try tracker.stop() }
+        #expect(try synthetic.referee["log_running"] == 1)
+        var bitmap = DirtyBitmap(layout: map.layout)
+        do throws(TrackerError) {
+          try tracker.read(map.runs, for: .next, into: &bitmap)
+          Issue.record("it was read")
+        } catch {
+          #expect(error.cause == .notTracking)
+        }
+        try tracker.stop()
+        #expect(try synthetic.referee["log_running"] == 0)
+        #expect(throws: TrackerError(.device, .stop, .notTracking)) { try tracker.stop() }
+
+        // Twice: the start says what is wrong, and not that a log is on already.
+        try tracker.start(map)
+        try synthetic.set("log_fail", "stop 1 5\nstop 2 5")
+        #expect(throws: notStopped) { try tracker.stop() }
+        #expect(throws: TrackerError(.device, .start, .errno(.inputOutput))) { try tracker.start(map) }
+        try tracker.start(map)
+        try synthetic.set("log_set", "\(Self.high + Self.page) 4096")
+        try tracker.read(map.runs, for: .next, into: &bitmap)
+        #expect(bitmap.takeRuns() == [Self.page..<2 * Self.page])
+
+        // While memory is added that the log does not watch.
+        try synthetic.set("log_fail", "stop 1 5")
+        let later = try MappedRun(Self.high + 1 << 30..<Self.high + 1 << 30 + Self.page, guest: 1 << 20)
+        try map.add(later)
+        #expect(throws: TrackerError(.device, .add, .errno(.inputOutput))) { _ = try tracker.add(later, to: map) }
+        #expect(try synthetic.referee["log_running"] == 1)
+        try tracker.stop()
+        #expect(try synthetic.referee["log_running"] == 0)
+
+        // By somebody else, whatever our own stop says then: the start finds it over.
+        try tracker.start(map)
+        try synthetic.set("log_fail", "stop 1 5\nstop 3 5")
+        #expect(throws: notStopped) { try tracker.stop() }
+        try DeviceLogTracker.turnOff(device)
+        try tracker.start(map)
+        try tracker.stop()
+      }
+      // While the ranges are rounded to the device's own pages, which takes a second start.
+      try withDevice(["log_page_size": "65536", "log_fail": "stop 1 5"]) { synthetic, device in
+        let tracker = DeviceLogTracker(device)
+        var map = MappedMemory(layout: try layout())
+        try map.add(MappedRun(Self.high + Self.page..<Self.high + 16 * Self.page, guest: 0))
+        #expect(throws: TrackerError(.device, .start, .errno(.inputOutput))) { try tracker.start(map) }
+        #expect(try synthetic.referee["log_running"] == 1)
+        try tracker.start(map)
+        try tracker.stop()
+        #expect(try synthetic.referee["log_running"] == 0)
+      }
+    }
+
+    @Test(
+      "a log that ended with a guest's reset, which a reading finds before anybody has told of it, is on again after that"
+    )
+    func resetFoundByReading() throws {
+      try withDevice { synthetic, device in
+        let run = try MappedRun(Self.high..<Self.high + 16 * Self.page, guest: 0)
+        var bitmap = DirtyBitmap(layout: try layout())
+        var memory = try memory(device, [run], &bitmap)
+        // As drivers do whose log does not outlive a reset.
+        try synthetic.set("reset", "1")
+        try DeviceLogTracker.turnOff(device)
+        memory.read(into: &bitmap)
+        #expect(memory.failures.map(\.error.cause) == [.errno(.invalidArgument)])
+        #expect(memory.current.map(\.kind) == [.everything])
+        #expect(bitmap.takeRuns() == [0..<16 * Self.page])
+        memory.restart(device.name, into: &bitmap)
+        #expect(memory.current.map(\.kind) == [.device] && memory.failures.count == 1)
+        #expect(bitmap.takeRuns() == [0..<16 * Self.page])
+        try synthetic.set("log_set", "\(Self.high + Self.page) 4096")
+        memory.read(into: &bitmap)
+        #expect(bitmap.takeRuns() == [Self.page..<2 * Self.page])
         #expect(memory.stop() == [])
         #expect(try synthetic.referee["log_running"] == 0)
       }

@@ -42,6 +42,12 @@ enum Lab {
 }
 
 extension Lab {
+  /// How much memory this process has locked.
+  static func lockedKilobytes() throws -> Int {
+    let line = try Files.readText("/proc/self/status").split(separator: "\n").first { $0.hasPrefix("VmLck:") }
+    return try #require(line.flatMap { Int($0.filter(\.isNumber)) })
+  }
+
   /// Something that was to become so did not, in a time in which it is sure to.
   struct Overdue: Error, CustomStringConvertible {
     let description: String

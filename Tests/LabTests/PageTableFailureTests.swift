@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
+import Engine
 import Foundation
 import LinuxIO
 import Migration
@@ -15,6 +16,17 @@ extension LabTests {
 
     @Test("whichever place in the kernel fails, first to last, every page written is told")
     func everyPlace() throws {
+      try everyPlace { DirtyBitmap(layout: $0) }
+    }
+
+    @Test("so is it where the kernel writes straight into the bitmap")
+    func everyPlaceInPlace() throws {
+      try everyPlace { try DirtyBitmap(sharing: $0) }
+    }
+
+    private func everyPlace<Words: DirtyWords & ~Copyable>(
+      _ makeBitmap: (DirtyLayout) throws -> DirtyBitmap<Words>
+    ) throws {
       try FailNth.beQuiet()
       let start: UInt64 = 1 << 24
       let runs = try (0..<3 as Range<UInt64>).map {
@@ -28,7 +40,7 @@ extension LabTests {
         let mock = try MockDevice()
         let choice = try TrackerChoice(for: DeviceName("0000:01:00.1")!, from: [.ready(mock.tracker)])
         var memory = TrackedMemory(layout: try DirtyLayout(ranges: [0..<1 << 24], pageSize: Self.page), [choice])
-        var bitmap = DirtyBitmap(layout: memory.map.layout)
+        var bitmap = try makeBitmap(memory.map.layout)
         for run in runs { try mock.map(run.addresses) }
         try memory.add(runs[0], into: &bitmap)
         try fail.during { memory.start(into: &bitmap) }

@@ -115,7 +115,7 @@ final class WatchedGuest {
   /// Copies the pages that are dirty; they are clean then.
   /// - Returns: how many there were.
   @discardableResult
-  func copy(_ bitmap: inout DirtyBitmap<PrivateWords>) throws -> Int {
+  func copy<Words: DirtyWords & ~Copyable>(_ bitmap: inout DirtyBitmap<Words>) throws -> Int {
     var bytes: UInt64 = 0
     for block in blocks {
       try bitmap.takeRuns(in: block.guest) { run in

@@ -15,6 +15,9 @@ final class FakeKernel: Sendable {
   /// - Parameter failing: the calls that fail, counted from 1 over all trackers.
   init(failing: ClosedRange<Int>? = nil) { state.withLock { $0.failing = failing } }
 
+  /// From now on these calls fail.
+  func fail(_ calls: ClosedRange<Int>) { state.withLock { $0.failing = calls } }
+
   var journal: [String] { state.withLock { $0.journal } }
   var calls: Int { state.withLock { $0.calls } }
 

@@ -220,6 +220,76 @@ struct TrackedMemoryTests {
     #expect(pages(&bitmap) == Set(0..<16))
   }
 
+  @Test("a log that a reading found ended is taken back when the guest's reset is told, and all is dirty")
+  func guestResetAfterReading() throws {
+    for isShared in [false, true] {
+      // The first reading of the log, after each tracker was started.
+      let reading = isShared ? 3 : 2
+      let kernel = FakeKernel(failing: reading...reading)
+      let container = FakeTracker(.container, kernel)
+      let log = TrackerOffer.ready(FakeTracker(.device, kernel))
+      var choices = [try TrackerChoice(for: Self.device, from: [log, .ready(container)])]
+      if isShared { choices.append(try TrackerChoice(for: Self.other, from: [.ready(container)])) }
+      var memory = TrackedMemory(layout: try layout(), choices)
+      var bitmap = DirtyBitmap(layout: try layout())
+      try memory.add(run(100, 0), into: &bitmap)
+      memory.start(into: &bitmap)
+      memory.read(into: &bitmap)
+      #expect(memory.current.allSatisfy { $0.kind == .container } && memory.failures.count == 1)
+      _ = pages(&bitmap)
+      let before = kernel.calls
+      memory.restart(Self.device, into: &bitmap)
+      // What another device still needs goes on.
+      #expect(Array(kernel.journal[before...]) == ["device start 1"] + (isShared ? [] : ["container stop"]))
+      #expect(memory.current.map(\.kind) == (isShared ? [.device, .container] : [.device]))
+      #expect(pages(&bitmap) == Set(0..<16) && memory.failures.count == 1)
+      kernel.write(101 * Self.page)
+      memory.read(into: &bitmap)
+      #expect(pages(&bitmap) == [1])
+      // The next reset is one as any other.
+      memory.restart(Self.device, into: &bitmap)
+      #expect(Array(kernel.journal.suffix(2)) == ["device stop", "device start 1"])
+    }
+  }
+
+  @Test("where it does not start the device stays with what has tracked it since, until a later reset brings it back")
+  func guestResetWithoutLog() throws {
+    let kernel = FakeKernel()
+    let offers: [TrackerOffer] = [.ready(FakeTracker(.device, kernel)), .ready(FakeTracker(.container, kernel))]
+    var memory = TrackedMemory(layout: try layout(), [try TrackerChoice(for: Self.device, from: offers)])
+    var bitmap = DirtyBitmap(layout: try layout())
+    try memory.add(run(100, 0), into: &bitmap)
+    memory.start(into: &bitmap)
+    kernel.fail(2...2)
+    memory.read(into: &bitmap)
+    _ = pages(&bitmap)
+    kernel.fail(5...5)
+    kernel.write(102 * Self.page)
+    memory.restart(Self.device, into: &bitmap)
+    #expect(kernel.journal.dropFirst(3) == ["container start 1", "device start 1", "device stop"])
+    #expect(memory.current.map(\.kind) == [.container])
+    #expect(memory.failures.map(\.error.operation) == [.read, .start])
+    #expect(memory.failures[1].replacements == memory.current)
+    memory.read(into: &bitmap)
+    #expect(pages(&bitmap) == [2])
+    memory.restart(Self.device, into: &bitmap)
+    #expect(memory.current.map(\.kind) == [.device])
+    #expect(pages(&bitmap) == Set(0..<16))
+  }
+
+  @Test("a log that failed at anything but a reading is not taken back by a reset")
+  func guestResetAfterOtherFailure() throws {
+    let kernel = FakeKernel(failing: 1...1)
+    let choice = try TrackerChoice(for: Self.device, from: [.ready(FakeTracker(.device, kernel))])
+    var memory = TrackedMemory(layout: try layout(), [choice])
+    var bitmap = DirtyBitmap(layout: try layout())
+    try memory.add(run(100, 0), into: &bitmap)
+    memory.start(into: &bitmap)
+    memory.restart(Self.device, into: &bitmap)
+    #expect(kernel.journal == ["device start 1", "device stop"])
+    #expect(memory.current.map(\.kind) == [.everything])
+  }
+
   @Test("nothing is known before the trackers are on, nor after")
   func off() throws {
     let kernel = FakeKernel()
@@ -275,9 +345,12 @@ struct TrackedMemoryTests {
     stale.subtract(pages(&bitmap))
     #expect(!stale.contains(107))
     write(15, 47)
+    memory.restart(Self.device, into: &bitmap)
     memory.read(into: &bitmap)
     stale.subtract(pages(&bitmap))
     #expect(stale.isEmpty)
+    write(14, 46)
+    memory.restart(Self.device, into: &bitmap)
     write(207, 39)
     memory.read(into: &bitmap)
     stale.subtract(pages(&bitmap))

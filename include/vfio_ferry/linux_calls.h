@@ -43,6 +43,10 @@ int vf_memfd_create_sealable(const char *name);
  * _GNU_SOURCE. */
 int vf_seal_size(int descriptor);
 
+/* mlock2() with MLOCK_ONFAULT, both of which Swift sees only with _GNU_SOURCE: counts as locked what takes no memory
+ * before it is touched. */
+int vf_lock_on_fault(const void *address, unsigned long bytes);
+
 /* Whether a signal is ignored, as nohup(1) arranges it. In C because Swift can't compare with SIG_IGN. */
 int vf_signal_is_ignored(int signal);
 
