@@ -68,7 +68,7 @@ let package = Package(
     .executableTarget(name: "guest-memory", dependencies: ["CVFIO"], path: "Tests/guest-memory"),
     // A process that throttles, to be killed; and traffic to be throttled.
     .executableTarget(
-      name: "throttle-holder", dependencies: ["Migration", "Topology"], path: "Tests/throttle-holder",
+      name: "throttle-holder", dependencies: ["LinuxIO", "Migration", "Topology"], path: "Tests/throttle-holder",
       swiftSettings: settings),
     .executableTarget(name: "udp-traffic", path: "Tests/udp-traffic"),
     // The test requests of the kernel's mock IOMMU.
@@ -88,7 +88,7 @@ let package = Package(
     .target(
       name: "TopologyFixtures", dependencies: ["Topology"], path: "Tests/TopologyFixtures", exclude: ["Descriptions"],
       swiftSettings: settings),
-    tests("TopologyTests", ["LinuxIO", "Migration", "Topology", "TopologyFixtures"]),
+    tests("TopologyTests", ["throttle-holder", "LinuxIO", "Migration", "Topology", "TopologyFixtures"]),
     tests(
       "CommandTests",
       ["vfio-ferry", "LinuxIO", "Migration", "Simulation", "Topology", "TopologyFixtures", "Transport", argumentParser]),

@@ -223,6 +223,19 @@ public struct Descriptor: ~Copyable, Sendable {
     return status.st_mode & S_IFMT == S_IFREG
   }
 
+  /// Takes the open file's lock, which ends when the last descriptor of it is closed. The corresponding call is flock(2).
+  /// - Parameter waits: whether to wait while somebody else has it.
+  /// - Returns: whether it is this one's; false only without waiting.
+  public func lock(waits: Bool) throws(SystemError) -> Bool {
+    while true {
+      let result = flock(rawValue, waits ? LOCK_EX : LOCK_EX | LOCK_NB)
+      let error = errno
+      if result == 0 { return true }
+      if error == EWOULDBLOCK, !waits { return false }
+      if error != EINTR { throw SystemError("locking", subject, errno: error) }
+    }
+  }
+
   /// Waits until everything written is on the disk. A descriptor that has no disk (a pipe, a socket) has nothing to
   /// wait for.
   public func synchronize() throws(SystemError) {

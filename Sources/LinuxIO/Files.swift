@@ -108,6 +108,14 @@ public enum Files {
     if result != 0 { throw SystemError("naming", newPath, errno: error) }
   }
 
+  /// Gives a file a second name that nothing has yet, in the same file system.
+  /// - Throws: EEXIST where something has it.
+  public static func link(_ path: String, to newPath: String) throws(SystemError) {
+    let result = unsafe Glibc.link(path, newPath)
+    let error = errno
+    if result != 0 { throw SystemError("naming", newPath, errno: error) }
+  }
+
   /// Removes a file's name, if it is there.
   public static func remove(_ path: String) { unsafe unlink(path) }
 

@@ -20,38 +20,19 @@ public struct ProcessIdentity: Hashable, Sendable {
     self.boot = boot
   }
 
-  /// What has become of a process.
-  public enum Fate: Hashable, Sendable {
-    /// It is there.
-    case alive
-    /// It has ended.
-    case gone
-    /// The machine was started again since.
-    case beforeThisBoot
-    /// It can't be told: its number counts in another PID namespace.
-    case unknown
-  }
-
   /// This process.
   /// - Parameter proc: where procfs is.
   /// - Throws: ENODATA where procfs does not say.
   public static func current(proc: String = "/proc") throws(SystemError) -> ProcessIdentity {
-    guard let boot = Files.text("\(proc)/sys/kernel/random/boot_id"),
+    guard let boot = boot(proc: proc),
       let namespace = namespace("pid", proc: proc),
-      let (_, start) = stateAndStart("\(proc)/self/stat")
+      let start = start("\(proc)/self/stat")
     else { throw SystemError("reading about this process in", proc, errno: ENODATA) }
     return ProcessIdentity(pid: getpid(), startTicks: start, pidNamespace: namespace, boot: boot)
   }
 
-  /// What has become of it.
-  public func fate(proc: String = "/proc") -> Fate {
-    guard let boot = Files.text("\(proc)/sys/kernel/random/boot_id") else { return .unknown }
-    if boot != self.boot { return .beforeThisBoot }
-    guard Self.namespace("pid", proc: proc) == pidNamespace else { return .unknown }
-    guard let (state, start) = Self.stateAndStart("\(proc)/\(pid)/stat"), start == startTicks else { return .gone }
-    // One that has ended and whose parent has not noticed does nothing any more.
-    return state == "Z" || state == "X" ? .gone : .alive
-  }
+  /// The kernel's name of this run of the machine; nil where procfs does not say.
+  public static func boot(proc: String = "/proc") -> String? { Files.text("\(proc)/sys/kernel/random/boot_id") }
 
   /// The inode of one of this process's namespaces, such as "net".
   public static func namespace(_ kind: String, proc: String = "/proc") -> UInt64? {
@@ -62,11 +43,10 @@ public struct ProcessIdentity: Hashable, Sendable {
     return UInt64(link.dropFirst(kind.utf8.count + 2).dropLast())
   }
 
-  /// The third and the 22nd field. The second is the program's name, in brackets, and may hold anything.
-  private static func stateAndStart(_ path: String) -> (state: String, start: UInt64)? {
+  /// The 22nd field. The second is the program's name, in brackets, and may hold anything.
+  private static func start(_ path: String) -> UInt64? {
     guard let text = Files.text(path), let bracket = text.lastIndex(of: ")") else { return nil }
     let fields = text[text.index(after: bracket)...].split(separator: " ")
-    guard fields.count > 19, let start = UInt64(fields[19]) else { return nil }
-    return (String(fields[0]), start)
+    return fields.count > 19 ? UInt64(fields[19]) : nil
   }
 }

@@ -283,6 +283,7 @@ public struct SaveSession: SessionMachine {
     guard zip(pumps, group.mover.members).allSatisfy({ $0.reads == 0 || $1.isHung }) else { return [] }
     guard fault != nil || channelBroken || framesOut == framesHanded else { return [] }
     guard limits.areLifted else { return [] }
+    cleanupFaults += limits.unanswered.map { .stillLimited($0, nil) }
     phase = .ended
     stopEnded = now
     outcome = SessionOutcome(

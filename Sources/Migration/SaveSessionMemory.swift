@@ -147,6 +147,9 @@ struct InboundLimits: Hashable, Sendable {
   /// Whether no limit is set, or nobody waits any longer for it to be gone.
   var areLifted: Bool { isGivenUp || devices.allSatisfy { !$0.isLimited && $0.requests == 0 } }
 
+  /// Devices of which nobody knows whether they are limited, or that are; none while they are waited for.
+  var unanswered: [Int] { devices.indices.filter { devices[$0].isLimited || devices[$0].requests > 0 } }
+
   /// Whether there is a device that takes limits.
   var canLimit: Bool { devices.contains(where: \.canBeLimited) }
 

@@ -178,8 +178,9 @@ public enum SessionFault: Error, Hashable, Sendable {
   case keptResetting(Int, times: Int)
   /// Guest memory could not be sent.
   case memory(MovingMemoryError)
-  /// What comes in to a device is still limited. The next process that cleans up after this one can try again.
-  case stillLimited(Int, RateLimiterError)
+  /// What comes in to a device is still limited: its limiter failed twice, or (nil) has not answered when nobody waited any
+  /// longer. The next process that cleans up after this one can try again.
+  case stillLimited(Int, RateLimiterError?)
   /// The guest reset the device when it was to be stopped: what has to go over anew would all do so in the stop.
   case resetAtLastMoment(Int)
   /// The guest dirties more than can be sent, and the caller did not want it stopped for that long.

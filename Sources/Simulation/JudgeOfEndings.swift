@@ -59,7 +59,9 @@ extension SimulatedWorld {
 extension Scenario {
   /// Whether nothing of it keeps a good engine from moving the machine.
   fileprivate var isFaultless: Bool {
-    (source + destination).allSatisfy(\.failures.isEmpty) && kills.isEmpty && interrupts.isEmpty && deaths.isEmpty
+    // A limit that can't be set or lifted is no reason not to move.
+    (source + destination).allSatisfy { $0.failures.allSatisfy(\.operation.isOfLimiter) } && kills.isEmpty
+      && interrupts.isEmpty && deaths.isEmpty
       && link.breaksAt == nil && link.breaksAfter == nil && link.breaksAfterWord == nil && link.flips.isEmpty
       && world?.sabotage == nil
   }

@@ -25,6 +25,11 @@ extension Scenario {
     save.quiescing.flushes = world.commandsGoToPF
     load.quiescing.flushes = world.commandsGoToPF
     reachability = Self.reachability(of: world)
+    if world.sabotage == .untoldReset {
+      // At some moment of pre-copy.
+      let time = world.moveAt + 500 + seed % 8 * 400
+      guestResets = [GuestReset(device: 0, time: MonotonicTime(microseconds: time))]
+    }
   }
 
   /// Peers ask for one of so many series of things. A judge has to play each only once.

@@ -23,6 +23,10 @@ public struct ScriptedFailure: Hashable, Sendable {
     case read
     /// A write of device state.
     case write
+    /// A limit on what comes in to a device of the source.
+    case limit
+    /// The removal of such a limit.
+    case lift
   }
 
   /// Where a device is after a request that failed.

@@ -41,6 +41,7 @@ public struct SimulatedMemory: Sendable {
   /// Pages whose content the destination does not have.
   private(set) var unsent: PageSet
   private var noted: PageSet
+  private var isNoting = true
   private var generator: SeededGenerator
   private var time = MonotonicTime(microseconds: 0)
   /// By writer: what was written of a page that is not full yet, in millionths of bytes.
@@ -70,15 +71,27 @@ public struct SimulatedMemory: Sendable {
       for _ in 0..<written / page {
         let number = writer.pages.lowerBound + generator.next(below: writer.pages.count)
         unsent.insert(number)
-        noted.insert(number)
+        if isNoting { noted.insert(number) }
       }
     }
   }
 
-  mutating func beginTracking() { noted.removeAll() }
+  mutating func beginTracking() {
+    noted.removeAll()
+    isNoting = true
+  }
 
-  /// A log has ended: anything may have been written.
-  mutating func noteAll() { noted.insert(0..<configuration.pages) }
+  /// What was noted is gone, and nothing more is noted until ``noteAll()``.
+  mutating func loseLog() {
+    noted.removeAll()
+    isNoting = false
+  }
+
+  /// The log begins anew: anything may have been written.
+  mutating func noteAll() {
+    noted.insert(0..<configuration.pages)
+    isNoting = true
+  }
 
   /// Puts what the tracker has noted among these pages, and forgets it.
   mutating func takeNoted(into pages: inout PageSet) {

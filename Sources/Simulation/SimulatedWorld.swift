@@ -28,7 +28,8 @@ public struct SimulatedWorld: Sendable {
     case memoryArrival(MemoryMover.Parcel)
     case pagesRead(DirtyMoment)
     /// What comes in to a device of the source is limited to so many bytes a second, or no longer.
-    case limited(device: Int, UInt64?)
+    /// Or that failed.
+    case limited(device: Int, UInt64?, ErrorNumber?)
   }
 
   let scenario: Scenario
@@ -62,6 +63,8 @@ public struct SimulatedWorld: Sendable {
   var memoryModel: SimulatedMemory?
   /// By device of the source: the bytes a second that it is limited to. The host keeps a record of each until it is lifted.
   var inboundLimits: [UInt64?]
+  /// By device of the source: from when on its limiter does what it is told next; nil where it never answers.
+  var limitersFree: [MonotonicTime?]
   var stopClock = StopClock()
   var vcpusAreStopped = false
   /// The destination's memory was held against the source's.
@@ -107,6 +110,7 @@ public struct SimulatedWorld: Sendable {
     ]
     functionCalls = hosts.map { $0.devices.map { _ in nil } }
     inboundLimits = scenario.source.map { _ in nil }
+    limitersFree = scenario.source.map { _ in MonotonicTime(microseconds: 0) }
     memoryModel = scenario.memory.map { SimulatedMemory($0, seed: scenario.seed) }
     chance = SeededGenerator(seed: scenario.seed ^ 0x6368_616e_6365)
     directions = [LinkDirection(checksum: checksum), LinkDirection(checksum: checksum)]

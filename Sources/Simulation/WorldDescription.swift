@@ -118,6 +118,8 @@ public enum Sabotage: String, CaseIterable, Hashable, Sendable {
   case renumberedQueuePair = "queue-pair-renumbered"
   /// A page of guest memory does not reach the destination.
   case droppedPage = "page-dropped"
+  /// The guest resets a device while it is read ahead of the stop, and the trackers are not told.
+  case untoldReset = "reset-not-told"
 
   /// What is broken, in words.
   public var explanation: String {
@@ -128,6 +130,7 @@ public enum Sabotage: String, CaseIterable, Hashable, Sendable {
     case .commitAsAbort: "the source takes a lost COMMIT for an abort"
     case .renumberedQueuePair: "a queue pair has another number on the destination"
     case .droppedPage: "a page of guest memory does not reach the destination"
+    case .untoldReset: "a reset by the guest that is not told to the trackers"
     }
   }
 }

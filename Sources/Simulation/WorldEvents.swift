@@ -39,12 +39,14 @@ extension SimulatedWorld {
     case .parcelOut(let parcel): endParcel(parcel)
     case .memoryArrival(let parcel): takeParcel(parcel)
     case .pagesRead(let moment): endReading(moment)
-    case .limited(let device, let rate): limit(device, rate)
+    case .limited(let device, let rate, let failure): endLimit(device, rate, failure)
     case .guestReset(let device):
       guard save.stopBegan == nil, !vcpusAreStopped, !isDone(.source) else { return }
       // A device that is being stopped or was ended in error has no guest that could do it.
       guard hosts[0].devices[device].state != .error else { return }
       runMemory()
+      // With its data session the device loses its log. Who has none goes on being looked at from outside.
+      if hosts[0].devices[device].session != nil { loseLog() }
       hosts[0].devices[device].resetByGuest(at: now)
       if machines != nil {
         machines?.resetByGuest(device: device)
@@ -104,6 +106,7 @@ extension SimulatedWorld {
       guard !isClosed[side.rawValue] else { return }
       isClosed[side.rawValue] = true
       referee.close(hosts[side.rawValue], outcome, at: now)
+      if side == .source { checkLimits(outcome) }
       closeLink(side, failed: outcome.fault != nil)
       decideWhoRuns(side, outcome)
     } else if let deadline = deadline(of: side), timers[side.rawValue] != deadline {
@@ -149,9 +152,9 @@ extension SimulatedWorld {
       case .sendPages:
         sendPages()
       case .restartTracking:
-        memoryModel?.noteAll()
+        if sabotage != .untoldReset { restartTracking() }
       case .limit(let device, let rate):
-        queue.put(.limited(device: device, rate), at: now.adding(microseconds: Self.limitTime))
+        beginLimit(device, rate)
       case .note(let note):
         notes.append(TimedNote(time: now, side: side, note: note))
         if case .phase("going back") = note, side == .source, stopClock.isRunning {

@@ -56,6 +56,18 @@ extension SimulatedWorld {
     mover.hasEarlyReading = true
   }
 
+  /// A device loses its log, and with it all that is noted of devices until tracking begins anew: who was it that wrote?
+  mutating func loseLog() {
+    machines?.loseDirtyLog(host: source)
+    memoryModel?.loseLog()
+  }
+
+  /// The session knows of the reset: all may have been written.
+  mutating func restartTracking() {
+    machines?.restartDirtyLog(host: source)
+    memoryModel?.noteAll()
+  }
+
   // MARK: Sending
 
   mutating func sendPages() {
@@ -125,11 +137,48 @@ extension SimulatedWorld {
   /// Microseconds that setting or lifting a limit takes.
   static let limitTime: UInt64 = 50
 
-  /// The limiter of a device of the source has done what it was told.
-  mutating func limit(_ device: Int, _ rate: UInt64?) {
-    guard !isKilled[source] else { return }
-    set(device, rate)
-    deliver(.limited(device: device, nil), to: .source)
+  /// The limiter of a device of the source is told what to do, and does one thing after the other.
+  mutating func beginLimit(_ device: Int, _ rate: UInt64?) {
+    guard let free = limitersFree[device] else { return }
+    var end = max(now, free).adding(microseconds: Self.limitTime)
+    var failure: ErrorNumber?
+    switch hosts[source].devices[device].begin([rate == nil ? .lift : .limit]) {
+    case nil: break
+    case .fails(let errno, _): failure = errno
+    case .hangs(let time?): end = end.adding(microseconds: time)
+    case .hangs(nil):
+      limitersFree[device] = nil
+      return
+    }
+    limitersFree[device] = end
+    queue.put(.limited(device: device, rate, failure), at: end)
+  }
+
+  mutating func endLimit(_ device: Int, _ rate: UInt64?, _ failure: ErrorNumber?) {
+    guard !isDone(.source) else { return }
+    guard let failure else {
+      set(device, rate)
+      return deliver(.limited(device: device, nil), to: .source)
+    }
+    let error = RateLimiterError(
+      device: hosts[source].devices[device].configuration.name, kind: .police,
+      operation: rate == nil ? "removing the filter" : "setting the rate", subject: "its representor",
+      cause: .kernel(failure, words: ""))
+    deliver(.limited(device: device, error), to: .source)
+  }
+
+  /// The source's session is over. Before, its limits have to be gone, or it has to say that they are not; then the next
+  /// start finds its records.
+  mutating func checkLimits(_ outcome: SessionOutcome) {
+    for device in inboundLimits.indices where inboundLimits[device] != nil {
+      let isSaid = outcome.cleanupFaults.contains {
+        if case .stillLimited(device, _) = $0 { true } else { false }
+      }
+      if !isSaid {
+        referee.record("source: its session is over, and what comes in to device \(device) is limited", at: now)
+      }
+    }
+    liftLeftLimits()
   }
 
   private mutating func set(_ device: Int, _ rate: UInt64?) {

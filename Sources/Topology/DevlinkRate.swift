@@ -21,7 +21,16 @@ public final class DevlinkRate: RateLimiter {
   private let folder: ThrottleFolder
   private let network: any NetworkControl
   /// What is set, and written down; nil where nothing is.
-  private let record = Mutex<ThrottleRecord?>(nil)
+  private let held = Mutex<Held?>(nil)
+
+  private struct Held {
+    /// What the port's rate was.
+    let before: UInt64
+    /// What it may be now, the one that was asked for first.
+    var set: [UInt64]
+    /// Where this is written down.
+    var text: HeldText
+  }
 
   /// Drivers (mlx5, netdevsim) take a rate only in whole Mbit/s.
   static let unit: UInt64 = 125_000
@@ -44,53 +53,93 @@ public final class DevlinkRate: RateLimiter {
   public func limit(to bytesPerSecond: UInt64) throws(RateLimiterError) {
     guard bytesPerSecond > 0 else { throw refusal("0 is no rate") }
     let rate = max(Self.unit, bytesPerSecond / Self.unit * Self.unit)
-    let result = record.withLock { record in
-      Result { () throws(RateLimiterError) in try limit(to: rate, &record) }
+    let result = held.withLock { held in
+      Result { () throws(RateLimiterError) in
+        if held == nil { try setUp(rate, &held) } else { try change(to: rate, &held!) }
+      }
     }
     try result.get()
   }
 
-  private func limit(to rate: UInt64, _ record: inout ThrottleRecord?) throws(RateLimiterError) {
-    if let held = record, case .devlinkRate(_, let before, let set) = held.change {
-      var next = held
-      // Until the kernel has taken it, either may be what is set.
-      next.change = .devlinkRate(port, before: before, set: [set.last ?? rate, rate])
-      try written(next) { () throws(SystemError) in try folder.replace(next) }
-      record = next
-      do throws(RateLimiterError) {
-        try asking("setting the rate") { () throws(NetlinkError) in try network.setRate(of: port, rate) }
-      } catch {
-        // As it was: the old rate is in force, and is the last one named.
-        record?.change = .devlinkRate(port, before: before, set: [rate, set.last ?? rate])
-        throw error
-      }
-      return
-    }
-    let before = try asking("reading the rate") { () throws(NetlinkError) in try network.rate(of: port) }
-    let first = try ThrottleRecord.new(.devlinkRate(port, before: before, set: [rate]), of: device, folder)
-    try written(first) { () throws(SystemError) in try folder.add(first) }
+  private func setUp(_ rate: UInt64, _ held: inout Held?) throws(RateLimiterError) {
+    let set = try writeDown(rate)
     do throws(RateLimiterError) {
       try asking("setting the rate") { () throws(NetlinkError) in try network.setRate(of: port, rate) }
     } catch {
-      folder.remove(first)
+      // An error does not say that nothing was changed: the answer may be lost.
+      var error = error
+      do throws(NetlinkError) {
+        _ = try Self.putBack(port, before: set.before, set: set.set, network)
+        set.text.remove()
+      } catch let failure {
+        // What may be set stays on record, and restore() tries again.
+        error.wayBack.append("putting the rate back: \(failure)")
+        held = set
+      }
       throw error
     }
-    record = first
+    held = set
+  }
+
+  /// Writes a first limit down, and holds that.
+  private func writeDown(_ rate: UInt64) throws(RateLimiterError) -> Held {
+    while true {
+      let before = try currentRate()
+      let first = try record(before, [rate])
+      let text = try written(first) { () throws(SystemError) in try folder.add(first) }
+      do throws(RateLimiterError) {
+        // Somebody may have put back what one had set that is gone. From now on nobody does.
+        if try currentRate() == before { return Held(before: before, set: [rate], text: text) }
+      } catch {
+        text.remove()
+        throw error
+      }
+      text.remove()
+    }
+  }
+
+  private func currentRate() throws(RateLimiterError) -> UInt64 {
+    try asking("reading the rate") { () throws(NetlinkError) in try network.rate(of: port) }
+  }
+
+  private func change(to rate: UInt64, _ held: inout Held) throws(RateLimiterError) {
+    let old = held.set[0]
+    // Until the kernel has taken it, either may be what is set.
+    let next = try record(held.before, [old, rate])
+    let text = held.text
+    held.text = try written(next) { () throws(SystemError) in try folder.replace(text, with: next) }
+    held.set = [old, rate]
+    do throws(RateLimiterError) {
+      try asking("setting the rate") { () throws(NetlinkError) in try network.setRate(of: port, rate) }
+    } catch {
+      var error = error
+      do throws(NetlinkError) {
+        if try network.rate(of: port) == rate { try network.setRate(of: port, old) }
+      } catch let failure {
+        error.wayBack.append("setting the old rate again: \(failure)")
+      }
+      throw error
+    }
+    held.set = [rate, old]
   }
 
   /// Puts the rate back that was there before the first limit. A rate that somebody else has set since is left alone.
   public func restore() throws(RateLimiterError) {
-    let result = record.withLock { record in
+    let result = held.withLock { held in
       Result { () throws(RateLimiterError) in
-        guard let held = record, case .devlinkRate(_, let before, let set) = held.change else { return }
+        guard let set = held else { return }
         _ = try asking("putting the rate back") { () throws(NetlinkError) in
-          try Self.putBack(port, before: before, set: set, network)
+          try Self.putBack(port, before: set.before, set: set.set, network)
         }
-        folder.remove(held)
-        record = nil
+        set.text.remove()
+        held = nil
       }
     }
     try result.get()
+  }
+
+  private func record(_ before: UInt64, _ set: [UInt64]) throws(RateLimiterError) -> ThrottleRecord {
+    try ThrottleRecord.new(.devlinkRate(port, before: before, set: set), of: device, folder)
   }
 
   /// How putting a rate back ended.
@@ -144,10 +193,10 @@ public final class DevlinkRate: RateLimiter {
   }
 
   private func written(
-    _ record: ThrottleRecord, _ body: () throws(SystemError) -> Void
-  ) throws(RateLimiterError) {
+    _ record: ThrottleRecord, _ body: () throws(SystemError) -> HeldText
+  ) throws(RateLimiterError) -> HeldText {
     do throws(SystemError) {
-      try body()
+      return try body()
     } catch {
       if error.errno == ErrorNumber.exists.rawValue {
         throw refusal("another process has set it: see \(folder.path)/\(record.name)")

@@ -70,8 +70,9 @@ struct KernelNetwork: NetworkControl {
     }
   }
 
-  func replace(police number: UInt32, with rate: PoliceRate) throws(NetlinkError) {
+  func replace(police number: UInt32, with rate: PoliceRate, redirects: Bool) throws(NetlinkError) {
     var police = Self.police(rate)
+    police.pipe = redirects
     unsafe try ask(vf_netlink_route) { socket, words in unsafe vf_tc_replace_police(socket, number, &police, words) }
   }
 

@@ -152,7 +152,9 @@ protocol NetworkControl: Sendable {
   func add(_ rule: PoliceRule, at hook: TrafficHook, of interface: Int32, preference: UInt16) throws(NetlinkError)
   func remove(_ filter: HookSurvey.Own, at hook: TrafficHook, of interface: Int32) throws(NetlinkError)
   /// Gives a police action another rate, at one stroke.
-  func replace(police number: UInt32, with rate: PoliceRate) throws(NetlinkError)
+  /// - Parameter redirects: whether what is within the rate goes on to the filter's next action, as in a rule for
+  ///   ``PoliceRule/Match/destination(_:redirect:)``, or to other filters.
+  func replace(police number: UInt32, with rate: PoliceRate, redirects: Bool) throws(NetlinkError)
 
   /// The number of the port that a virtual function of this host is behind; ENOENT where there is none.
   func port(ofFunction number: UInt16, bus: String, device: String) throws(NetlinkError) -> UInt32

@@ -27,6 +27,8 @@ public final class PoliceFilter: RateLimiter {
     /// In the order of the places.
     var placed: [ThrottleRecord.PlacedFilter]
     var record: ThrottleRecord
+    /// Where it is written down.
+    var text: HeldText
     /// Why there is no filter at a place, by its number.
     var leftOut: [Int: RateLimiterError] = [:]
   }
@@ -71,7 +73,7 @@ public final class PoliceFilter: RateLimiter {
           error.wayBack = failures.dropFirst().map(\.description)
           throw error
         }
-        folder.remove(set.record)
+        set.text.remove()
         held = nil
       }
     }
@@ -108,13 +110,9 @@ extension PoliceFilter {
     let cookie = Cookie.random()
     var placed: [ThrottleRecord.PlacedFilter] = []
     for place in places { placed.append(try look(at: place)) }
-    var set = Held(
-      cookie: cookie, placed: placed, record: try ThrottleRecord.new(.police(cookie, placed), of: device, folder))
-    do throws(SystemError) {
-      try folder.add(set.record)
-    } catch {
-      throw RateLimiterError(device: device, kind: kind, error)
-    }
+    let record = try ThrottleRecord.new(.police(cookie, placed), of: device, folder)
+    let text = try written { () throws(SystemError) in try folder.add(record) }
+    var set = Held(cookie: cookie, placed: placed, record: record, text: text)
     do throws(RateLimiterError) {
       for index in places.indices {
         do throws(RateLimiterError) {
@@ -126,7 +124,7 @@ extension PoliceFilter {
     } catch {
       let failures = ThrottleTakedown(network: network).remove(set.placed, cookie)
       // What could not be taken away stays on record, and restore() tries again.
-      if failures.isEmpty { folder.remove(set.record) } else { held = set }
+      if failures.isEmpty { set.text.remove() } else { held = set }
       var error = error
       error.wayBack = failures.map(\.description)
       throw error
@@ -135,14 +133,17 @@ extension PoliceFilter {
   }
 
   private func change(to rate: UInt64, _ held: inout Held) throws(RateLimiterError) {
-    var changed: [HookSurvey.Own] = []
+    var changed: [(own: HookSurvey.Own, redirects: Bool)] = []
     do throws(RateLimiterError) {
       for (index, place) in places.enumerated() where held.leftOut[index] == nil {
         if let own = try survey(place, held.cookie).own {
+          // An error does not say that nothing was changed: the answer may be lost.
+          changed.append((own, place.bypassesOthers))
           try asking("changing the rate", place) { () throws(NetlinkError) in
-            try network.replace(police: own.police, with: PoliceRate(bytesPerSecond: rate, cookie: held.cookie))
+            try network.replace(
+              police: own.police, with: PoliceRate(bytesPerSecond: rate, cookie: held.cookie),
+              redirects: place.bypassesOthers)
           }
-          changed.append(own)
         } else {
           // Somebody has removed it, perhaps with the qdisc.
           if try look(at: place).madeHooks, !held.placed[index].madeHooks { try note(index, madeHooks: true, &held) }
@@ -151,9 +152,10 @@ extension PoliceFilter {
       }
     } catch {
       var error = error
-      for own in changed {
+      for (own, redirects) in changed {
         do throws(NetlinkError) {
-          try network.replace(police: own.police, with: PoliceRate(bytesPerSecond: own.rate, cookie: held.cookie))
+          try network.replace(
+            police: own.police, with: PoliceRate(bytesPerSecond: own.rate, cookie: held.cookie), redirects: redirects)
         } catch let failure {
           error.wayBack.append("setting the old rate again: \(failure)")
         }
@@ -206,8 +208,10 @@ extension PoliceFilter {
         try network.addClsact(to: place.interface.index)
       } catch {
         guard error.errno == .exists else { throw failure("adding the qdisc", place, error) }
-        // Somebody was quicker.
-        try note(index, madeHooks: false, &held)
+        // Somebody was quicker. Where it was another limiter, the last to leave removes it here too.
+        if !folder.tellsOfHooks(on: place.interface.index, besides: held.record.name) {
+          try note(index, madeHooks: false, &held)
+        }
         _ = try look(at: place)
       }
     }
@@ -235,8 +239,13 @@ extension PoliceFilter {
   private func note(_ index: Int, madeHooks: Bool, _ held: inout Held) throws(RateLimiterError) {
     held.placed[index].madeHooks = madeHooks
     held.record.change = .police(held.cookie, held.placed)
+    let (text, record) = (held.text, held.record)
+    held.text = try written { () throws(SystemError) in try folder.replace(text, with: record) }
+  }
+
+  private func written(_ body: () throws(SystemError) -> HeldText) throws(RateLimiterError) -> HeldText {
     do throws(SystemError) {
-      try folder.replace(held.record)
+      return try body()
     } catch {
       throw RateLimiterError(device: device, kind: kind, error)
     }

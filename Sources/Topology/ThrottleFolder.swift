@@ -8,7 +8,7 @@ public struct ThrottleFolder: Sendable {
   public var path: String { folder.path }
 
   let folder: PrivateFolder
-  /// procfs, by which a process is known to be alive.
+  /// procfs, which says which run of the machine and which network namespace this is.
   let proc: String
 
   /// The folder of a system: `/run/vfio-ferry/throttles` on the real one. It is made (0700) when a limit is set.
@@ -24,25 +24,27 @@ public struct ThrottleFolder: Sendable {
   }
 
   /// Writes a record down for the first time.
+  /// - Returns: the record's text, to be held for as long as what it tells stands: whoever finds it held leaves it alone.
   /// - Throws: EEXIST where another process holds the same (see ``ThrottleRecord/name``).
-  func add(_ record: ThrottleRecord) throws(SystemError) {
+  func add(_ record: ThrottleRecord) throws(SystemError) -> HeldText {
     try folder.make()
-    try folder.add(record.name, record.text)
+    return try folder.add(record.name, record.text, temporary: Self.temporary(record))
   }
 
   /// Writes down what a record has become.
-  func replace(_ record: ThrottleRecord) throws(SystemError) {
-    let process = record.process
-    try folder.replace(
-      record.name, record.text, temporary: "\(record.name).\(process.pid)-\(process.startTicks)\(Self.unfinished)")
+  /// - Returns: its new text, to be held in place of the old.
+  func replace(_ held: HeldText, with record: ThrottleRecord) throws(SystemError) -> HeldText {
+    try folder.replace(held, record.text, temporary: Self.temporary(record))
   }
 
-  func remove(_ record: ThrottleRecord) { folder.remove(record.name) }
+  private static func temporary(_ record: ThrottleRecord) -> String {
+    "\(record.name).\(record.process.pid)-\(record.process.startTicks)\(unfinished)"
+  }
 
-  /// Whether a record tells that an interface's qdisc was made for it.
-  func tellsOfHooks(on interface: Int32) -> Bool {
+  /// Whether a record, besides one, tells that an interface's qdisc was made for it.
+  func tellsOfHooks(on interface: Int32, besides own: String? = nil) -> Bool {
     folder.names.prefix(Self.maximumRecords).contains { name in
-      guard let bytes = try? folder.read(name, maximum: ThrottleRecord.maximumSize),
+      guard name != own, let bytes = try? folder.read(name, maximum: ThrottleRecord.maximumSize),
         let record = ThrottleRecord(bytes), case .police(_, let places) = record.change
       else { return false }
       return places.contains { $0.interface.index == interface && $0.madeHooks }
@@ -58,6 +60,9 @@ public struct ThrottleFolder: Sendable {
 extension ThrottleFolder {
   /// Puts back what processes have set that are gone, and removes their records. Where the folder is absent or empty this
   /// costs one look at it.
+  ///
+  /// A process that has set something holds its record's lock, which the kernel lets go with the process. So a record whose
+  /// lock can be had is nobody's, and whoever has it is the only one that puts back what it tells.
   ///
   /// A record is believed only if nobody but this user can have written it and it is exactly as it was written; by what it
   /// says, only filters that carry its cookie are removed, and a rate is put back only while it is what the record says
@@ -82,28 +87,29 @@ extension ThrottleFolder {
 
   private func putBack(_ name: String, _ network: any NetworkControl) -> String? {
     let file = "\(path)/\(Attribute.harmless(name))"
+    let held: HeldText
     let bytes: [UInt8]
     do throws(SystemError) {
-      bytes = try folder.read(name, maximum: ThrottleRecord.maximumSize)
+      // Its process is alive, or another one is putting it back, or has done so.
+      guard let claimed = try folder.claim(name) else { return nil }
+      held = claimed
+      // What one was writing when it ended was not done yet.
+      if name.hasSuffix(Self.unfinished) {
+        held.remove()
+        return nil
+      }
+      bytes = try held.read(maximum: ThrottleRecord.maximumSize)
     } catch {
-      // Its process has put it back just now.
-      if error.errno == ErrorNumber.noEntry.rawValue { return nil }
       return "\(file) is no record of a throttled device and is left alone: \(error)"
     }
-    if name.hasSuffix(Self.unfinished) { return dropUnfinished(name) }
     guard let record = ThrottleRecord(bytes), record.name == name else {
       return "\(file) is no record of a throttled device, or a damaged one, and is left alone; look what is throttled "
         + "(tc filter show, devlink port function rate show) and remove it"
     }
     let who = "\(record.device) was throttled (\(record.kind.rawValue)) by process \(record.process.pid)"
-    switch record.process.fate(proc: proc) {
-    case .alive: return nil
-    case .unknown:
-      return "\(who), which can't be told to be alive or gone from here (another PID namespace); \(file) is left alone"
-    case .beforeThisBoot:
-      folder.remove(name)
+    if let boot = ProcessIdentity.boot(proc: proc), boot != record.process.boot {
+      held.remove()
       return "\(who) before the machine was started again: nothing is left to put back"
-    case .gone: break
     }
     guard ProcessIdentity.namespace("net", proc: proc) == record.networkNamespace else {
       return
@@ -116,7 +122,7 @@ extension ThrottleFolder {
     } catch {
       return "\(who), which is gone, and that could not be put back: \(error.text); \(file) is kept"
     }
-    folder.remove(name)
+    held.remove()
     return "\(who), which is gone: \(done)"
   }
 
@@ -137,22 +143,6 @@ extension ThrottleFolder {
         throw Trouble(text: "\(port): \(error)")
       }
     }
-  }
-
-  /// A record that was being written is of no use: what it says was not done yet. It is only removed when nobody writes it
-  /// any more; the end of its name says who did, as in `….4711-1234567.new`.
-  private func dropUnfinished(_ name: String) -> String? {
-    let writer = name.dropLast(Self.unfinished.count).split(separator: ".").last?.split(separator: "-") ?? []
-    if writer.count == 2, let pid = Int32(writer[0]), let start = UInt64(writer[1]),
-      let here = try? ProcessIdentity.current(proc: proc)
-    {
-      var identity = here
-      identity.pid = pid
-      identity.startTicks = start
-      if identity.fate(proc: proc) == .alive { return nil }
-    }
-    folder.remove(name)
-    return nil
   }
 }
 

@@ -21,6 +21,8 @@ struct ColumnTable<Row> {
 
   let columns: [Column]
   let rows: [Row]
+  /// A row for scripts.
+  let object: (Row) -> JSON
 
   /// For a terminal.
   var lines: [String] {
@@ -39,5 +41,14 @@ struct ColumnTable<Row> {
     func line(_ cells: [String]) -> String { "| " + cells.joined(separator: " | ") + " |" }
     return [line(columns.map(\.title)), line(columns.map { $0.isNumber ? "---:" : "---" })]
       + rows.map { row in line(columns.map { $0.cell(row) }) }
+  }
+
+  /// For scripts.
+  var json: JSON { .array(rows.map(object)) }
+
+  /// On a terminal, or for a script.
+  func print(_ format: FormatOptions, _ console: Console) {
+    if format.wantsJSON { return console.json(.object(["rows": json]), format) }
+    for line in lines { console.line(line) }
   }
 }

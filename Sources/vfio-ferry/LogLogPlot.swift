@@ -1,37 +1,21 @@
 // SPDX-License-Identifier: Apache-2.0
 
-/// Lines over a plane in which each step is ten times the one before, in both directions. It is drawn with whole numbers, so
-/// that it is the same on every machine.
+/// Lines over a plane in which each step is ten times the one before, in both directions. A value of 0 has a place of its own
+/// below all others.
 struct LogLogPlot {
-  /// One line. A value of 0 has a place of its own below all others.
-  struct Series {
-    let label: String
-    let color: String
-    let points: [(x: UInt64, y: UInt64)]
-  }
-
-  /// A value that others are held against.
-  struct Limit {
-    let label: String
-    let value: UInt64
-  }
-
   let title: String
   let subtitle: String
   let xTitle: String
   /// What a value on the vertical axis is called.
   let yName: (UInt64) -> String
-  let series: [Series]
-  var limits: [Limit] = []
+  let series: [PlotFrame.Series]
+  var limits: [PlotFrame.Limit] = []
 
-  static let width = 900
   static let height = 470
-  private static let left = 92
-  private static let right = 610
-  private static let top = 84
-  private static let bottom = 400
-  private static let grey = "#7b8794"
-  private static let small = SVGDrawing.TextStyle(size: 11, fill: "#52606d")
+
+  private var frame: PlotFrame {
+    PlotFrame(title: title, subtitle: subtitle, xTitle: xTitle, height: Self.height, top: 84, xTitleDistance: 46)
+  }
 
   /// A thousand times the decimal logarithm of a number that is not 0, rounded.
   static func thousandthsOfLogarithm(_ number: UInt64) -> Int {
@@ -62,85 +46,41 @@ struct LogLogPlot {
   }
   private var hasZero: Bool { series.contains { $0.points.contains { $0.y == 0 } } }
   /// Where the lowest power of ten is.
-  private var floor: Int { Self.bottom - (hasZero ? 36 : 0) }
+  private var floor: Int { PlotFrame.bottom - (hasZero ? 36 : 0) }
 
   private func x(_ value: UInt64) -> Int {
     let range = xDecades
-    return Self.left + 16
-      + (Self.right - Self.left - 32) * (Self.thousandthsOfLogarithm(value) - 1000 * range.lowerBound)
+    return PlotFrame.left + 16
+      + (PlotFrame.right - PlotFrame.left - 32) * (Self.thousandthsOfLogarithm(value) - 1000 * range.lowerBound)
       / (1000 * range.count - 1000)
   }
 
   private func y(_ value: UInt64) -> Int {
-    guard value > 0 else { return Self.bottom }
+    guard value > 0 else { return PlotFrame.bottom }
     let range = yDecades
     return floor
-      - (floor - Self.top) * (Self.thousandthsOfLogarithm(value) - 1000 * range.lowerBound)
+      - (floor - frame.top) * (Self.thousandthsOfLogarithm(value) - 1000 * range.lowerBound)
       / (1000 * range.count - 1000)
   }
 
   /// The picture.
   var drawing: SVGDrawing {
-    var drawing = SVGDrawing()
-    drawing.text(title, x: 24, y: 34, style: SVGDrawing.TextStyle(size: 16, isBold: true))
-    drawing.text(subtitle, x: 24, y: 56, style: Self.small)
-    paintAxes(&drawing)
-    for limit in limits {
-      drawing.path(
-        "M\(Self.left) \(y(limit.value))H\(Self.right)", stroke: Self.grey, width: 1,
-        attributes: "stroke-dasharray=\"5 4\""
-      )
+    let frame = frame
+    var drawing = frame.drawing(
+      xTicks: xDecades.map(Self.power).map { PlotFrame.Tick(text: Figures.grouped($0), place: x($0)) },
+      yTicks: ((hasZero ? [0] : []) + yDecades.map(Self.power)).map {
+        PlotFrame.Tick(text: yName($0), place: y($0))
+      })
+    for limit in limits { frame.paintYLimit(at: y(limit.value), on: &drawing) }
+    for line in series { frame.paint(line, on: &drawing, yName: yName) { (x($0.x), y($0.y)) } }
+    let names = series.map { line in
+      PlotFrame.Tick(text: line.label, place: line.points.last.map { y($0.y) } ?? frame.top, color: line.color)
     }
-    for line in series {
-      let places = line.points.map { (x: x($0.x), y: y($0.y)) }
-      let data = places.enumerated().map { "\($0 == 0 ? "M" : "L")\($1.x) \($1.y)" }.joined()
-      drawing.path(data, stroke: line.color, width: 2)
-      for (place, point) in zip(places, line.points) {
-        drawing.rectangle(
-          SVGDrawing.Area(x: place.x - 3, y: place.y - 3, width: 6, height: 6), fill: line.color, radius: 3,
-          title: "\(line.label): \(Figures.grouped(point.x)): \(yName(point.y))")
-      }
-    }
-    paintLabels(&drawing)
+    frame.paintNames(
+      names + limits.map { PlotFrame.Tick(text: $0.label, place: y($0.value)) }, on: &drawing)
     return drawing
   }
 
   /// The picture as a file.
-  var document: String {
-    drawing.document(width: Self.width, height: Self.height, title: title, definitions: "")
-  }
-
-  private func paintAxes(_ drawing: inout SVGDrawing) {
-    let faint = "#e4e7eb"
-    for exponent in xDecades {
-      let value = Self.power(exponent)
-      let text = Figures.grouped(value)
-      drawing.path("M\(x(value)) \(Self.top)V\(Self.bottom)", stroke: faint, width: 1)
-      drawing.text(
-        text, x: x(value) - SVGDrawing.width(of: text, size: 11) / 2, y: Self.bottom + 20, style: Self.small)
-    }
-    for value in (hasZero ? [0] : []) + yDecades.map(Self.power) {
-      let text = yName(value)
-      drawing.path("M\(Self.left) \(y(value))H\(Self.right)", stroke: faint, width: 1)
-      drawing.text(
-        text, x: Self.left - 10 - SVGDrawing.width(of: text, size: 11), y: y(value) + 4, style: Self.small)
-    }
-    drawing.text(
-      xTitle, x: (Self.left + Self.right - SVGDrawing.width(of: xTitle, size: 11)) / 2, y: Self.bottom + 46,
-      style: Self.small)
-  }
-
-  /// Right of the lines' ends, each as near to its own as the others let it be.
-  private func paintLabels(_ drawing: inout SVGDrawing) {
-    var labels = series.map { (text: $0.label, color: $0.color, y: $0.points.last.map { y($0.y) } ?? Self.top) }
-    labels += limits.map { (text: $0.label, color: Self.grey, y: y($0.value)) }
-    labels.sort { $0.y < $1.y }
-    var free = Self.top - 8
-    for label in labels {
-      let place = max(free, label.y)
-      drawing.text(
-        label.text, x: Self.right + 12, y: place + 4, style: SVGDrawing.TextStyle(size: 12, fill: label.color))
-      free = place + 18
-    }
-  }
+  var document: String { frame.document(drawing) }
 }

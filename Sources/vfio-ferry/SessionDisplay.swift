@@ -105,7 +105,8 @@ extension SessionOutcome {
     case .mismatch(let reason): reason
     case .keptResetting(let index, let times): "the guest of \(names[index]) reset it \(times) times during pre-copy"
     case .memory(let error): "\(error)"
-    case .stillLimited(let index, let error): "what comes in to \(names[index]) is still limited: \(error)"
+    case .stillLimited(let index, let error):
+      "what comes in to \(names[index]) is still limited: \(error.map { "\($0)" } ?? "its limiter has not answered")"
     case .resetAtLastMoment(let index):
       "the guest of \(names[index]) reset it when it was to be stopped: move it again"
     case .outrun(let decision): "the guest dirties more than can be sent: \(decision)"

@@ -11,12 +11,7 @@ extension SimulateCommand {
     let runs = sweep.runs
     let rows = sweep.rows(
       try ParallelRuns.results(of: runs.count, name: "sweep", console) { runs[$0].play(checksum: .xxh3) })
-    let table = SimulationSweepTable(rows: rows)
-    if format.wantsJSON {
-      console.json(.object(["rows": table.json]), format)
-    } else {
-      for line in table.lines { console.line(line) }
-    }
+    ColumnTable(quiescing: rows).print(format, console)
     if let row = rows.first(where: { $0.problem != nil }), let problem = row.problem {
       throw CommandFailure.failed("\(Figures.grouped(row.queuePairs)) queue pairs: \(problem)")
     }

@@ -24,10 +24,12 @@ struct SimulationSweepPage {
 
   private func line(
     _ label: String, _ color: String, _ way: QuiescingSweepWay, _ value: (QuiescingSweepRow) -> UInt64
-  ) -> LogLogPlot.Series {
-    LogLogPlot.Series(
+  ) -> PlotFrame.Series {
+    PlotFrame.Series(
       label: label, color: color,
-      points: rows.filter { $0.way == way }.map { (x: UInt64($0.queuePairs), y: value($0)) })
+      points: rows.filter { $0.way == way }.map {
+        PlotFrame.Point(x: UInt64($0.queuePairs), y: value($0))
+      })
   }
 
   private func time(_ microseconds: UInt64) -> String {
@@ -47,7 +49,7 @@ struct SimulationSweepPage {
       series: [
         line("messages are drained", Self.red, drained, \.result.quiescingMicroseconds),
         line("between two packets", Self.blue, doubling, \.result.quiescingMicroseconds),
-      ], limits: [LogLogPlot.Limit(label: "fixed time-outs last \(time(tolerance(fixed)))", value: tolerance(fixed))])
+      ], limits: [PlotFrame.Limit(label: "fixed time-outs last \(time(tolerance(fixed)))", value: tolerance(fixed))])
   }
 
   var downtime: LogLogPlot {
@@ -98,7 +100,7 @@ struct SimulationSweepPage {
         "", "![Until the NIC is at rest](da4-quiescing.svg)", "",
         "![For how long the machine stands still](da4-downtime.svg)", "",
         "![Connections that break](da3-connections.svg)", "",
-      ] + SimulationSweepTable(rows: rows).markdown + [
+      ] + ColumnTable(quiescing: rows).markdown + [
         "",
         "*into P2P*: from when the vCPUs had stopped until the NIC was in its P2P state; an arc takes \(world.arcMicroseconds) us at least.",
         "*downtime*: from when the vCPUs were asked to stop until they ran again. *sent in vain*: packets that peers and the NIC",

@@ -10,12 +10,7 @@ extension SimulateCommand {
     let runs = sweep.runs
     let rows = sweep.rows(
       try ParallelRuns.results(of: runs.count, name: "sweep", console) { runs[$0].play(checksum: .xxh3) })
-    let table = SimulationThrottleTable(rows: rows)
-    if format.wantsJSON {
-      console.json(.object(["rows": table.json]), format)
-    } else {
-      for line in table.lines { console.line(line) }
-    }
+    ColumnTable(throttle: rows).print(format, console)
     if let row = rows.first(where: { $0.result.problem != nil }), let problem = row.result.problem {
       throw CommandFailure.failed("\(row.gigabits) Gbit/s, \(row.way.words): \(problem)")
     }

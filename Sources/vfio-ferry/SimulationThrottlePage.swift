@@ -22,7 +22,7 @@ struct SimulationThrottlePage {
 
   // MARK: Pictures
 
-  private static func mark(_ row: ThrottleSweepRow) -> LinearPlot.Mark {
+  private static func mark(_ row: ThrottleSweepRow) -> PlotFrame.Mark {
     switch row.result.ending {
     case .moved: .dot
     case .forced: .ring
@@ -32,21 +32,21 @@ struct SimulationThrottlePage {
 
   private func line(
     _ label: String, _ color: String, _ way: ThrottleSweepWay, _ value: (ThrottleSweepResult) -> UInt64?
-  ) -> LinearPlot.Series {
-    LinearPlot.Series(
+  ) -> PlotFrame.Series {
+    PlotFrame.Series(
       label: label, color: color,
       points: rows(way).compactMap { row in
-        value(row.result).map { LinearPlot.Point(x: row.gigabits, y: $0, mark: Self.mark(row)) }
+        value(row.result).map { PlotFrame.Point(x: row.gigabits, y: $0, mark: Self.mark(row)) }
       })
   }
 
   private func plot(
-    _ title: String, _ subtitle: String, yName: @escaping (UInt64) -> String, yLimit: LinearPlot.Limit? = nil,
-    _ series: [LinearPlot.Series]
+    _ title: String, _ subtitle: String, yName: @escaping (UInt64) -> String, yLimit: PlotFrame.Limit? = nil,
+    _ series: [PlotFrame.Series]
   ) -> LinearPlot {
     LinearPlot(
       title: title, subtitle: subtitle, xTitle: "what the NIC writes to guest memory, Gbit/s", xStep: 4, yName: yName,
-      series: series, xLimit: LinearPlot.Limit(label: "the link's rate", value: link), yLimit: yLimit,
+      series: series, xLimit: PlotFrame.Limit(label: "the link's rate", value: link), yLimit: yLimit,
       meanings: [
         (.dot, "moved, as short a stop as wanted"), (.ring, "moved, stopped all the same"), (.cross, "gave up"),
       ])
@@ -81,7 +81,7 @@ struct SimulationThrottlePage {
     plot(
       "DA9: for how long the guest stands still", "from the order to stop until it runs on the other host",
       yName: Self.seconds,
-      yLimit: LinearPlot.Limit(label: "as long as it may: \(Figures.short(limit, of: 1000)) ms", value: limit),
+      yLimit: PlotFrame.Limit(label: "as long as it may: \(Figures.short(limit, of: 1000)) ms", value: limit),
       [
         line("not limited, stopped all the same", Self.brown, .force, \.downtimeMicroseconds),
         line("limited where it has to be", Self.blue, .throttle, \.downtimeMicroseconds),
@@ -124,7 +124,7 @@ struct SimulationThrottlePage {
       ] + findings + [
         "", "![Rounds](da9-rounds.svg)", "", "![The time of the whole move](da9-time.svg)", "",
         "![For how long the guest stands still](da9-downtime.svg)", "",
-      ] + SimulationThrottleTable(rows: rows).markdown + [
+      ] + ColumnTable(throttle: rows).markdown + [
         "",
         "*rounds*: readings of dirty pages before the stop, the first of which is everything. *total*: from the start until both",
         "sides are done. *sent*: guest memory on the link. *foretold*: for how long the guest was going to stand still if it was",

@@ -2,48 +2,40 @@
 internal import Simulation
 
 /// The rows of a throttle sweep for people and for scripts.
-struct SimulationThrottleTable {
-  let rows: [ThrottleSweepRow]
+extension ColumnTable<ThrottleSweepRow> {
+  init(throttle rows: [ThrottleSweepRow]) {
+    self.init(columns: Self.columns, rows: rows, object: Self.object)
+  }
 
-  private static let columns: [ColumnTable<ThrottleSweepRow>.Column] = [
-    .numbers("NIC, Gbit/s") { Figures.grouped($0.gigabits) },
-    .words("if no less is left") { $0.way.words },
-    .numbers("rounds") { Figures.grouped($0.result.rounds) },
-    .numbers("total, s") { Figures.tenths($0.result.totalMicroseconds, of: 1_000_000) },
-    .numbers("sent, GB") { Figures.tenths($0.result.memoryBytes, of: 1_000_000_000) },
-    .numbers("foretold, ms") { $0.result.foretoldMicroseconds.map { Figures.tenths($0, of: 1000) } ?? "-" },
-    .numbers("stood still, ms") { $0.result.downtimeMicroseconds.map { Figures.tenths($0, of: 1000) } ?? "-" },
-    .numbers("lowest limit, Gbit/s") {
-      $0.result.limits.min().map { Figures.tenths($0, of: ThrottleSweep.bytesOfGigabit) } ?? "-"
-    },
-    .numbers("limited, s") {
-      $0.result.limits.isEmpty ? "-" : Figures.tenths($0.result.limitedMicroseconds, of: 1_000_000)
-    },
-    .words("ending") { $0.result.ending.words },
-  ]
+  private static var columns: [Column] {
+    [
+      .numbers("NIC, Gbit/s") { Figures.grouped($0.gigabits) },
+      .words("if no less is left") { $0.way.words },
+      .numbers("rounds") { Figures.grouped($0.result.rounds) },
+      .numbers("total, s") { Figures.tenths($0.result.totalMicroseconds, of: 1_000_000) },
+      .numbers("sent, GB") { Figures.tenths($0.result.memoryBytes, of: 1_000_000_000) },
+      .numbers("foretold, ms") { $0.result.foretoldMicroseconds.map { Figures.tenths($0, of: 1000) } ?? "-" },
+      .numbers("stood still, ms") { $0.result.downtimeMicroseconds.map { Figures.tenths($0, of: 1000) } ?? "-" },
+      .numbers("lowest limit, Gbit/s") {
+        $0.result.limits.min().map { Figures.tenths($0, of: ThrottleSweep.bytesOfGigabit) } ?? "-"
+      },
+      .numbers("limited, s") {
+        $0.result.limits.isEmpty ? "-" : Figures.tenths($0.result.limitedMicroseconds, of: 1_000_000)
+      },
+      .words("ending") { $0.result.ending.words },
+    ]
+  }
 
-  private var table: ColumnTable<ThrottleSweepRow> { ColumnTable(columns: Self.columns, rows: rows) }
-
-  /// For a terminal.
-  var lines: [String] { table.lines }
-
-  /// For a page in Markdown.
-  var markdown: [String] { table.markdown }
-
-  /// For scripts.
-  var json: JSON {
-    .array(
-      rows.map { row in
-        .object([
-          "nic_bytes_per_second": .unsigned(row.gigabits * ThrottleSweep.bytesOfGigabit),
-          "way": .string(row.way.rawValue), "ending": .string(row.result.ending.rawValue),
-          "rounds": .integer(Int64(row.result.rounds)), "total_us": .unsigned(row.result.totalMicroseconds),
-          "channel_bytes": .unsigned(row.result.memoryBytes), "foretold_us": JSON(row.result.foretoldMicroseconds),
-          "downtime_us": JSON(row.result.downtimeMicroseconds),
-          "inbound_limits_bytes_per_second": .array(row.result.limits.map { .unsigned($0) }),
-          "limited_us": .unsigned(row.result.limitedMicroseconds), "problem": JSON(row.result.problem),
-        ])
-      })
+  private static func object(_ row: ThrottleSweepRow) -> JSON {
+    .object([
+      "nic_bytes_per_second": .unsigned(row.gigabits * ThrottleSweep.bytesOfGigabit),
+      "way": .string(row.way.rawValue), "ending": .string(row.result.ending.rawValue),
+      "rounds": .integer(Int64(row.result.rounds)), "total_us": .unsigned(row.result.totalMicroseconds),
+      "channel_bytes": .unsigned(row.result.memoryBytes), "foretold_us": JSON(row.result.foretoldMicroseconds),
+      "downtime_us": JSON(row.result.downtimeMicroseconds),
+      "inbound_limits_bytes_per_second": .array(row.result.limits.map { .unsigned($0) }),
+      "limited_us": .unsigned(row.result.limitedMicroseconds), "problem": JSON(row.result.problem),
+    ])
   }
 }
 

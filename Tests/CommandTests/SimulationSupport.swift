@@ -1,8 +1,22 @@
 // SPDX-License-Identifier: Apache-2.0
 import Migration
+import Testing
 
 @testable import Simulation
 @testable import vfio_ferry
+
+/// No two texts of a drawing lie on each other, and none leaves its page.
+func expectTextsApart(_ drawing: SVGDrawing, width: Int, height: Int, _ title: String) {
+  let boxes = drawing.textBoxes
+  #expect(
+    boxes.allSatisfy {
+      $0.area.x >= 0 && $0.area.right <= width && $0.area.y >= 0 && $0.area.bottom <= height
+    }, "\(title)")
+  let overlaps = boxes.enumerated().flatMap { index, first in
+    boxes[(index + 1)...].filter { first.area.overlaps($0.area) }.map { "\(first.text) and \($0.text)" }
+  }
+  #expect(overlaps.isEmpty, "\(title)")
+}
 
 /// Invented moves, for what is drawn and printed of them.
 enum InventedMove {

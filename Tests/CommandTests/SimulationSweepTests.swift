@@ -29,15 +29,7 @@ struct SimulationSweepTests {
   @Test("no two texts of a plot lie on each other, and none leaves the page", arguments: [false, true])
   func texts(breaking: Bool) {
     for plot in Self.plots(SimulationSweepPage(rows: Self.rows(breaking: breaking))) {
-      let boxes = plot.drawing.textBoxes
-      #expect(
-        boxes.allSatisfy {
-          $0.area.x >= 0 && $0.area.right <= LogLogPlot.width && $0.area.y >= 0 && $0.area.bottom <= LogLogPlot.height
-        }, "\(plot.title)")
-      let overlaps = boxes.enumerated().flatMap { index, first in
-        boxes[(index + 1)...].filter { first.area.overlaps($0.area) }.map { "\(first.text) and \($0.text)" }
-      }
-      #expect(overlaps.isEmpty, "\(plot.title)")
+      expectTextsApart(plot.drawing, width: PlotFrame.width, height: LogLogPlot.height, plot.title)
     }
   }
 
@@ -68,7 +60,7 @@ struct SimulationSweepTests {
   @Test("the lines of a table are equally long, and JSON has every row")
   func table() {
     let rows = Self.rows(breaking: true)
-    let table = SimulationSweepTable(rows: rows)
+    let table = ColumnTable(quiescing: rows)
     #expect(Set(table.lines.map(\.count)).count == 1)
     #expect(table.lines.count == rows.count + 1)
     #expect(table.markdown.count == rows.count + 2)

@@ -37,15 +37,7 @@ struct SimulationThrottleTests {
   func texts(helps: Bool) {
     let page = Self.page(helps: helps)
     for plot in [page.rounds, page.time, page.downtime] {
-      let boxes = plot.drawing.textBoxes
-      #expect(
-        boxes.allSatisfy {
-          $0.area.x >= 0 && $0.area.right <= LinearPlot.width && $0.area.y >= 0 && $0.area.bottom <= LinearPlot.height
-        }, "\(plot.title)")
-      let overlaps = boxes.enumerated().flatMap { index, first in
-        boxes[(index + 1)...].filter { first.area.overlaps($0.area) }.map { "\(first.text) and \($0.text)" }
-      }
-      #expect(overlaps.isEmpty, "\(plot.title)")
+      expectTextsApart(plot.drawing, width: PlotFrame.width, height: LinearPlot.height, plot.title)
     }
   }
 
@@ -87,7 +79,7 @@ struct SimulationThrottleTests {
 
   @Test("the lines of a table are as many as its rows, and JSON has every row with its limits")
   func table() {
-    let table = SimulationThrottleTable(rows: Self.rows())
+    let table = ColumnTable(throttle: Self.rows())
     #expect(table.lines.count == 16)
     #expect(table.markdown.count == 17)
     let json = table.json.text(pretty: false)

@@ -81,5 +81,41 @@ extension LabTests {
       #expect(folder.folder.names.isEmpty)
       try device.remove()
     }
+
+    @Test(
+      "of two that clean up after a killed one at the same moment one puts back, and the limit that one sets then stays"
+    )
+    func twoCleaners() throws {
+      let device = try SimulatedSwitch()
+      let pair = try TrafficPair("rep0")
+      let before = try pair.trafficControl()
+      let folder = ThrottleFolder(path: try Lab.temporaryFolder().path + "/throttles")
+      let port = try device.port(1)
+      let rate = [folder.path, "devlink-rate", port.bus, port.device, "\(port.number)"]
+      let police = [folder.path, "police", "rep0"]
+      for round in 0..<20 {
+        for (arguments, answers) in [(rate, 1), (police, 2)] {
+          let killed = try Puppet("throttle-holder", arguments)
+          #expect(killed.ask("limit 1250000") == "ok")
+          killed.crash()
+          let cleaners = try (0..<2).map { _ in try Puppet("throttle-holder", arguments) }
+          for cleaner in cleaners { cleaner.tell("clean 2500000") }
+          let said = cleaners.map { $0.readLine() }
+          #expect(said.count { $0.contains("which is gone") } == 1, "round \(round): \(said)")
+          // A port has one limit, of whoever came first; filters are each one's own.
+          #expect(said.count { $0.hasSuffix("ok") } >= 1, "round \(round): \(said)")
+          #expect((1...answers).contains(folder.folder.names.count), "round \(round): \(said)")
+          if answers == 1 { #expect(try device.rate(1) == 20, "round \(round): \(said)") }
+          for cleaner in cleaners { #expect(cleaner.ask("restore") == "ok") }
+          #expect(folder.folder.names.isEmpty, "round \(round): \(said)")
+        }
+        #expect(try device.rate(1) == 0, "round \(round)")
+        let after = try pair.trafficControl()
+        #expect(after == before, "round \(round)")
+        if after != before { break }
+      }
+      try pair.remove()
+      try device.remove()
+    }
   }
 }

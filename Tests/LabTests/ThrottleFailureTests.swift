@@ -59,9 +59,9 @@ final class FailingNetwork: NetworkControl {
     try count("remove filter")
     try kernel.remove(filter, at: hook, of: interface)
   }
-  func replace(police number: UInt32, with rate: PoliceRate) throws(NetlinkError) {
+  func replace(police number: UInt32, with rate: PoliceRate, redirects: Bool) throws(NetlinkError) {
     try count("replace")
-    try kernel.replace(police: number, with: rate)
+    try kernel.replace(police: number, with: rate, redirects: redirects)
   }
   func port(ofFunction number: UInt16, bus: String, device: String) throws(NetlinkError) -> UInt32 {
     try count("find port")
@@ -126,7 +126,8 @@ extension LabTests {
         try limiter.limit(to: 2_500_000)
       } after: {
         (_: Int) throws in
-        #expect(try pair.trafficControl() == between)
+        let after = try pair.trafficControl()
+        #expect(after == between, "\(after)\nand before\n\(between)")
       }
       #expect(try limiter.look().map(\.rate) == [2_500_000, 2_500_000])
       // What could not be put back is put back by the next call, and on record until then.

@@ -86,6 +86,54 @@ struct ThrottlingTests {
     #expect(limited >= 8, "\(limited) of 24 were limited when they ended")
   }
 
+  /// What limiters do that fail.
+  enum LimiterFault: CaseIterable {
+    case firstLimit, secondLimit, liftOnce, liftAlways, slowLimit, slowLift, silentLimit, silentLift
+
+    var failures: [ScriptedFailure] {
+      let fails = ScriptedFailure.Effect.fails(.inputOutput, .unchanged)
+      return switch self {
+      case .firstLimit: [ScriptedFailure(.limit, use: 1, fails)]
+      case .secondLimit: [ScriptedFailure(.limit, use: 2, fails)]
+      case .liftOnce: [ScriptedFailure(.lift, use: 1, fails)]
+      case .liftAlways: (1...9).map { ScriptedFailure(.lift, use: $0, fails) }
+      case .slowLimit: [ScriptedFailure(.limit, use: 1, .hangs(microseconds: 400_000))]
+      case .slowLift: [ScriptedFailure(.lift, use: 1, .hangs(microseconds: 400_000))]
+      case .silentLimit: [ScriptedFailure(.limit, use: 1, .hangs(microseconds: nil))]
+      case .silentLift: [ScriptedFailure(.lift, use: 1, .hangs(microseconds: nil))]
+      }
+    }
+    /// Whether the limit stays, and has to be said to.
+    var leavesLimit: Bool { self == .liftAlways || isSilent }
+    var isSilent: Bool { self == .silentLimit || self == .silentLift }
+  }
+
+  @Test(
+    "a session is over only when its limits are gone, or says which are not, whatever the limiter does",
+    arguments: LimiterFault.allCases)
+  func limiterFails(_ fault: LimiterFault) throws {
+    for seed in 1...6 as ClosedRange<UInt64> {
+      var scenario = Self.guest(seed, throttles: true, lastResort: .force)
+      let whole = run(scenario).summary
+      #expect(!Self.limits(whole).isEmpty)
+      scenario.source[0].failures = fault.failures
+      if fault.isSilent {
+        // Nobody else ends what never answers.
+        let time = MonotonicTime(microseconds: 10 * whole.totalMicroseconds)
+        scenario.interrupts = [.init(.source, .at(time)), .init(.source, .at(time.adding(microseconds: 10)))]
+      }
+      let summary = run(scenario).summary
+      #expect(summary.violations == [], "seed \(seed)")
+      let source = try #require(summary.source)
+      let said = source.cleanupFaults.filter { if case .stillLimited(0, _) = $0 { true } else { false } }
+      #expect(said.count == (fault.leavesLimit ? 1 : 0), "seed \(seed): \(source.cleanupFaults)")
+      // A limit that fails is no reason not to move.
+      if !fault.isSilent {
+        #expect(summary.isVerified && source.fault == nil, "seed \(seed): \(String(describing: source.fault))")
+      }
+    }
+  }
+
   @Test("its NIC takes as much as before in the end, in a world with peers that send")
   func peers() {
     var description = BuiltInWorld.nic.description

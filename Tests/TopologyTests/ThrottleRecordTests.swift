@@ -23,14 +23,13 @@ struct ThrottleRecordTests {
           ]))
   }
 
-  /// A folder of records, and the process that they are of when it is gone.
-  private func folder() throws -> (ThrottleFolder, gone: ProcessIdentity) {
-    let path = FileManager.default.temporaryDirectory.appendingPathComponent("throttles-\(UUID().uuidString)/inner")
-      .path
-    var gone = try ProcessIdentity.current()
-    gone.startTicks += 1
-    return (ThrottleFolder(path: path), gone)
+  private func folder() -> ThrottleFolder {
+    ThrottleFolder(
+      path: FileManager.default.temporaryDirectory.appendingPathComponent("throttles-\(UUID().uuidString)/inner").path)
   }
+
+  /// Writes a record down as a process leaves it that is gone.
+  private func leave(_ record: ThrottleRecord, in folder: ThrottleFolder) throws { _ = try folder.add(record) }
 
   @Test("a record is read as it was written")
   func roundTrip() throws {
@@ -75,18 +74,44 @@ struct ThrottleRecordTests {
         == nil)
   }
 
-  @Test("a live process's record is left alone, in silence")
+  @Test("a record that is held is left alone, in silence, whatever it has become; whose lock is gone is put back")
   func alive() throws {
-    let (folder, _) = try folder()
+    let folder = folder()
     let record = try record()
-    try folder.add(record)
+    var held: HeldText? = try folder.add(record)
     #expect(folder.putBackLeftovers(FakeNetwork()).isEmpty && folder.folder.names == [record.name])
-    folder.remove(record)
+    #expect(throws: SystemError("naming", "\(folder.path)/\(record.name)", errno: EEXIST)) { try folder.add(record) }
+    held = try held.map { try folder.replace($0, with: record) }
+    #expect(folder.putBackLeftovers(FakeNetwork()).isEmpty && folder.folder.names == [record.name])
+    // A process with this one's number and start lives, and it is not the record's any more.
+    #expect(held != nil)
+    held = nil
+    #expect(folder.putBackLeftovers(FakeNetwork()).count == 1 && folder.folder.names.isEmpty)
+  }
+
+  @Test("while one puts a record back another one leaves it alone, and so does one who comes late the next of its name")
+  func twoCleaners() throws {
+    let folder = folder()
+    let rate = try record(.devlinkRate(DevlinkPort(bus: "pci", device: "0000:3b:00.0", number: 3), before: 0, set: [7]))
+    try leave(rate, in: folder)
+    let (network, other) = (FakeNetwork(), FakeNetwork())
+    network.whenAsked = { #expect(folder.putBackLeftovers(other).isEmpty) }
+    #expect(folder.putBackLeftovers(network).count == 1 && other.asked.isEmpty && folder.folder.names.isEmpty)
+    // It is replaced by the next one's while it is claimed.
+    let held = try folder.add(rate)
+    #expect(try folder.folder.claim(rate.name) == nil)
+    held.remove()
+    #expect(try folder.folder.claim(rate.name) == nil)
+    let next = try folder.add(rate)
+    held.remove()
+    #expect(folder.folder.names == [rate.name])
+    next.remove()
+    #expect(folder.folder.names.isEmpty)
   }
 
   @Test("a folder that is absent or empty says nothing")
   func nothing() throws {
-    let (folder, _) = try folder()
+    let folder = folder()
     #expect(folder.putBackLeftovers(FakeNetwork()).isEmpty && !folder.folder.exists)
     try folder.folder.make()
     #expect(folder.putBackLeftovers(FakeNetwork()).isEmpty)
@@ -94,28 +119,26 @@ struct ThrottleRecordTests {
 
   @Test("a folder that others can write in is not believed")
   func notPrivate() throws {
-    let (folder, gone) = try folder()
-    var record = try record()
-    record.process = gone
-    try folder.add(record)
+    let folder = folder()
+    let record = try record()
+    try leave(record, in: folder)
     try FileManager.default.setAttributes([.posixPermissions: 0o777], ofItemAtPath: folder.path)
     let network = FakeNetwork()
     #expect(folder.putBackLeftovers(network).first?.contains("can be changed by others") == true)
     #expect(network.asked.isEmpty && folder.folder.names.count == 1)
-    #expect(throws: SystemError.self) { try folder.add(record) }
+    #expect(throws: SystemError.self) { try leave(record, in: folder) }
   }
 
   @Test("what stands in a record's place is left alone, with a line for each, and nothing is asked of the kernel")
   func strangers() throws {
-    let (folder, gone) = try folder()
-    var record = try record()
-    record.process = gone
+    let folder = folder()
+    let record = try record()
     try folder.folder.make()
     // A record under another's name, too much, nothing, a link, a folder, a record that others could have written.
-    try folder.folder.add("police-other", record.text)
-    try folder.folder.add("large", String(repeating: "x", count: ThrottleRecord.maximumSize + 1))
-    try folder.folder.add("empty", "")
-    try folder.folder.add("shared", record.text)
+    _ = try folder.folder.add("police-other", record.text, temporary: "x")
+    _ = try folder.folder.add("large", String(repeating: "x", count: ThrottleRecord.maximumSize + 1), temporary: "x")
+    _ = try folder.folder.add("empty", "", temporary: "x")
+    _ = try folder.folder.add("shared", record.text, temporary: "x")
     try FileManager.default.setAttributes([.posixPermissions: 0o666], ofItemAtPath: "\(folder.path)/shared")
     try FileManager.default.createSymbolicLink(
       atPath: "\(folder.path)/\(record.name)", withDestinationPath: "police-other")
@@ -128,37 +151,31 @@ struct ThrottleRecordTests {
 
   @Test("a record from before the machine was started again is removed, and nothing is asked of the kernel")
   func earlierBoot() throws {
-    let (folder, _) = try folder()
+    let folder = folder()
     var record = try record()
     record.process.boot = "another"
-    try folder.add(record)
+    try leave(record, in: folder)
     let network = FakeNetwork()
     #expect(folder.putBackLeftovers(network).first?.contains("started again") == true)
     #expect(network.asked.isEmpty && folder.folder.names.isEmpty)
   }
 
-  @Test("a record of another network or PID namespace is left alone, with what to do about it")
+  @Test("a record of another network namespace is left alone, with what to do about it")
   func namespaces() throws {
-    let (folder, gone) = try folder()
+    let folder = folder()
     var record = try record()
-    record.process = gone
     record.networkNamespace += 1
-    try folder.add(record)
+    try leave(record, in: folder)
     let network = FakeNetwork()
     #expect(folder.putBackLeftovers(network).first?.contains("another network namespace") == true)
-    folder.remove(record)
-    record.process.pidNamespace += 1
-    try folder.add(record)
-    #expect(folder.putBackLeftovers(network).first?.contains("another PID namespace") == true)
     #expect(network.asked.isEmpty && folder.folder.names.count == 1)
   }
 
   @Test("a record whose interface or filter is gone is removed; one that can't be put back stays, with the reason")
   func outcomes() throws {
-    let (folder, gone) = try folder()
-    var record = try record()
-    record.process = gone
-    try folder.add(record)
+    let folder = folder()
+    let record = try record()
+    try leave(record, in: folder)
     let network = FakeNetwork()
     network.error = NetlinkError(errno: .busy, words: "not now")
     #expect(folder.putBackLeftovers(network).first?.contains("EBUSY, \"not now\"") == true)
@@ -172,22 +189,26 @@ struct ThrottleRecordTests {
 
   @Test("what was half written when its process ended is removed, and what one is writing is not")
   func unfinished() throws {
-    let (folder, gone) = try folder()
-    let here = try ProcessIdentity.current()
+    let folder = folder()
     try folder.folder.make()
-    for process in [here, gone] { try folder.folder.add("police-x.\(process.pid)-\(process.startTicks).new", "vfio") }
+    let held = try folder.folder.add("police-x.1-1.new", "vfio", temporary: "x")
+    _ = try folder.folder.add("police-x.1-2.new", "vfio", temporary: "x")
     #expect(folder.putBackLeftovers(FakeNetwork()).isEmpty)
-    #expect(folder.folder.names == ["police-x.\(here.pid)-\(here.startTicks).new"])
+    #expect(folder.folder.names == ["police-x.1-1.new"])
+    held.remove()
   }
 }
 
 /// A kernel that has no interface, or one error for everything.
 final class FakeNetwork: NetworkControl, @unchecked Sendable {
   var error: NetlinkError?
+  /// What happens meanwhile.
+  var whenAsked: () -> Void = {}
   private(set) var asked: [String] = []
 
   private func ask<Answer>(_ request: String, _ answer: Answer) throws(NetlinkError) -> Answer {
     asked.append(request)
+    whenAsked()
     if let error { throw error }
     return answer
   }
@@ -204,7 +225,9 @@ final class FakeNetwork: NetworkControl, @unchecked Sendable {
   func remove(_ filter: HookSurvey.Own, at hook: TrafficHook, of interface: Int32) throws(NetlinkError) {
     try ask("remove filter", ())
   }
-  func replace(police number: UInt32, with rate: PoliceRate) throws(NetlinkError) { try ask("replace", ()) }
+  func replace(police number: UInt32, with rate: PoliceRate, redirects: Bool) throws(NetlinkError) {
+    try ask("replace", ())
+  }
   func port(ofFunction number: UInt16, bus: String, device: String) throws(NetlinkError) -> UInt32 {
     try ask("port \(bus)/\(device) \(number)", 7)
   }

@@ -53,7 +53,8 @@ public enum ScenarioFault: Hashable, Sendable {
   func ends(_ hang: ScenarioFault) -> Bool {
     guard case .device(let side, let device, let failure) = hang else { return false }
     switch self {
-    case .death(let death): return death.side == side && death.device == device
+    // A device that is declared dead is not waited for, its limiter is.
+    case .death(let death): return death.side == side && death.device == device && !failure.operation.isOfLimiter
     case .interrupt(let interrupt, true):
       guard interrupt.side == side else { return false }
       switch interrupt.moment {
@@ -89,7 +90,10 @@ extension ScriptedFailure.Operation {
   var isArc: Bool {
     switch self {
     case .anyArc, .arc: true
-    case .readState, .preCopyInfo, .stopCopySize, .flush, .reset, .read, .write: false
+    case .readState, .preCopyInfo, .stopCopySize, .flush, .reset, .read, .write, .limit, .lift: false
     }
   }
+
+  /// Whether the host's limiter does it, and not the device.
+  var isOfLimiter: Bool { self == .limit || self == .lift }
 }

@@ -216,6 +216,24 @@ struct ScenarioFaultDrawing {
     set("requests", 500)
     set("last-resort", UInt64(numbers.next(below: 2)))
     set("downtime-limit", one(of: [1000, 4000, 20_000]))
+    if numbers.next(below: 2) == 0 { drawLimiterFault() }
+  }
+
+  /// A limit that can't be set, or not be lifted at once or at all, or that takes its time.
+  private mutating func drawLimiterFault() {
+    let device = numbers.next(below: file.world.nics)
+    func fault(_ operation: ScriptedFailure.Operation, use: Int, _ effect: ScriptedFailure.Effect) -> ScenarioFault {
+      .device(.source, device: device, ScriptedFailure(operation, use: use, effect))
+    }
+    let fails = ScriptedFailure.Effect.fails(one(of: Self.errnos), .unchanged)
+    let slow = ScriptedFailure.Effect.hangs(microseconds: UInt64(1 + numbers.next(below: 50)) * 1000)
+    switch numbers.next(below: 5) {
+    case 0: add(fault(.limit, use: 1 + numbers.next(below: 3), fails))
+    case 1: add(fault(.lift, use: 1, fails))
+    case 2: for use in 1...2 { add(fault(.lift, use: use, fails)) }
+    case 3: add(fault(.limit, use: 1 + numbers.next(below: 2), slow))
+    default: add(fault(.lift, use: 1, slow))
+    }
   }
 
   /// Devices that take their arcs at different speeds, so that some wait for others.

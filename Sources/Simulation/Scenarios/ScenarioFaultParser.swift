@@ -71,7 +71,7 @@ struct ScenarioFaultParser {
 
   private static let operations: [(word: String, operation: ScriptedFailure.Operation)] = [
     ("state", .readState), ("pre-copy-info", .preCopyInfo), ("stop-copy-size", .stopCopySize), ("flush", .flush),
-    ("reset", .reset), ("read", .read), ("write", .write),
+    ("reset", .reset), ("read", .read), ("write", .write), ("limit", .limit), ("lift", .lift),
   ]
 
   private mutating func failure() throws(ScenarioTextProblem) -> ScriptedFailure {

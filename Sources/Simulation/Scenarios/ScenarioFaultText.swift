@@ -51,6 +51,8 @@ extension ScriptedFailure.Operation {
     case .reset: "reset"
     case .read: "read"
     case .write: "write"
+    case .limit: "limit"
+    case .lift: "lift"
     }
   }
 }

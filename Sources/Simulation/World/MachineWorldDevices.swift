@@ -8,6 +8,7 @@ enum MachineAction: UInt8, Sendable {
   case takeChangedRecords, load
   case setTracking, takeDirtyPages, setPage, loadState
   case setInboundLimit
+  case loseDirtyLog, restartDirtyLog
 }
 
 /// What a host's kernel does with the machine's devices and processors there.

@@ -30,6 +30,18 @@ extension MachineWorld {
     return pages
   }
 
+  /// What was noted of devices' writes and not taken is gone, and nothing more is noted.
+  mutating func loseDirtyLog(host: Int) {
+    note(.loseDirtyLog, host: host)
+    machines[host].loseDirtyLog()
+  }
+
+  /// Devices' writes are noted again, and all pages count as written.
+  mutating func restartDirtyLog(host: Int) {
+    note(.restartDirtyLog, host: host)
+    machines[host].restartDirtyLog()
+  }
+
   /// Limits what comes in to a NIC of a host to so many packets in a millisecond (DA9), or lifts the limit. Of a GPU nothing
   /// is limited.
   mutating func setInboundLimit(_ packets: UInt64?, host: Int, device: Int) {
@@ -69,6 +81,13 @@ extension VirtualMachine {
     iommu.setTracking(isOn, in: Self.domain)
     memory.takeProcessorDirty(into: &unmappedDirty)
     unmappedDirty.removeAll()
+  }
+
+  fileprivate mutating func loseDirtyLog() { iommu.setTracking(false, in: Self.domain) }
+
+  fileprivate mutating func restartDirtyLog() {
+    iommu.setTracking(true, in: Self.domain)
+    unmappedDirty.insert(0..<layout.guestPages)
   }
 
   /// Puts both logs together, by what is in them.
