@@ -65,6 +65,9 @@ public final class SessionRunner: Sendable {
   /// regions until the session is over.
   public func tellVCPUsStopped() { events.put(.vcpusStopped) }
 
+  /// Gives the session, from any thread, an order that it waits for, or will.
+  public func order(_ order: SessionOrder) { events.put(.order(order)) }
+
   /// Tells the session, from any thread, to wait no longer for that device: see ``SessionEvent/declareDead(device:)``.
   public func declareDead(device: Int) { events.put(.declareDead(device: device)) }
 

@@ -130,7 +130,7 @@ public struct LoadSession: SessionMachine {
     case .declareDead(let device):
       let isWritten = sinks.indices.contains(device) && sinks[device].writes > 0
       if group.declareDead(device, dataIsUnderWay: isWritten, at: now) { fail(.declaredDead(device)) }
-    case .time, .read, .channelFinished, .dirty, .pagesSent, .memoryFailed, .limited:
+    case .time, .order, .read, .channelFinished, .dirty, .pagesSent, .memoryFailed, .limited:
       break
     }
     effects += group.mover.noteHangs(at: now)

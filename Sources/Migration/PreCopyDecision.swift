@@ -26,6 +26,14 @@ public struct PreCopyDecision: Hashable, Sendable {
   public var limit: UInt64
   /// What is done.
   public var verdict: Verdict
+
+  /// A decision.
+  public init(round: Int, forecast: PreCopyForecast, limit: UInt64, verdict: Verdict) {
+    self.round = round
+    self.forecast = forecast
+    self.limit = limit
+    self.verdict = verdict
+  }
 }
 
 extension PreCopyDecision: CustomStringConvertible {

@@ -14,6 +14,8 @@ public struct PreCopyConfiguration: Hashable, Sendable {
   public var downtimeLimit: UInt64 = 300_000
   /// Microseconds between the beginnings of two rounds, at least.
   public var interval: UInt64 = 10_000
+  /// Each round begins when the caller orders it, and no sooner. The caller decides what comes of it: nothing is given up here.
+  public var roundsOnOrder = false
   /// So many passes in a row that don't get the rest down by an eighth are enough. In a pass as much has gone out as was left
   /// at its beginning: with pages alone it is a round, with much device state it is many. A round in which there was nothing
   /// to send is one too.
@@ -75,6 +77,7 @@ struct PreCopyLoop: Hashable, Sendable {
   /// The stop was decided whatever it costs.
   private var isForced = false
   private var hasStopBegun = false
+  private var isRoundOrdered = false
   /// The reading after the last device's stop was asked for, and what it found has been sent.
   private(set) var isLast = false
   private(set) var isOver = false
@@ -99,8 +102,10 @@ struct PreCopyLoop: Hashable, Sendable {
   private var withoutProgress = 0
   /// Something changed within the pass: a limit was set, or a device began anew. What it has brought says nothing.
   private var isSettling = false
-  /// What is read next was not dirtied since the reading before: a log has begun anew.
-  private var isRateUnknown = false
+  /// So many of the next readings tell of more than was dirtied since the one before them: a log has begun anew.
+  private var readingsWithoutRate = 0
+  /// How often a stop that was decided has not come to begin.
+  private var stopsTakenBack = 0
 
   init(_ configuration: PreCopyConfiguration, at now: MonotonicTime) {
     self.configuration = configuration
@@ -109,7 +114,9 @@ struct PreCopyLoop: Hashable, Sendable {
 
   /// When the next reading is due; nil while one is under way, or sending, or none is wanted.
   var due: MonotonicTime? {
-    guard !hasStopBegun, case .resting(let time) = activity else { return nil }
+    guard !hasStopBegun, !configuration.roundsOnOrder || isRoundOrdered, case .resting(let time) = activity else {
+      return nil
+    }
     return time
   }
 
@@ -123,8 +130,12 @@ struct PreCopyLoop: Hashable, Sendable {
   mutating func beginReading(at now: MonotonicTime) -> DirtyMoment {
     activity = .reading(since: now)
     isSlowNoted = false
+    isRoundOrdered = false
     return round == 0 ? .first : .next
   }
+
+  /// The caller wants a round. It is over when what it reads is sent.
+  mutating func orderRound() { isRoundOrdered = true }
 
   /// The stop begins: from here on there is nothing to decide.
   mutating func beginStop() { hasStopBegun = true }
@@ -164,11 +175,11 @@ struct PreCopyLoop: Hashable, Sendable {
     activity = .sending(since: now)
     deviceBytes = 0
     let isFirst = lastReading == nil
-    if let before = lastReading, !isRateUnknown {
+    if let before = lastReading, readingsWithoutRate == 0 {
       dirtyRate = scaled(reading.bytes, by: 1_000_000, over: max(1, now.microseconds(since: before)))
     }
     lastReading = now
-    isRateUnknown = false
+    readingsWithoutRate = max(0, readingsWithoutRate - 1)
     if hasStopBegun { return nil }
     var forecast = PreCopyForecast()
     forecast.pageBytes = reading.bytes
@@ -180,7 +191,12 @@ struct PreCopyLoop: Hashable, Sendable {
     forecast.reading = isFirst ? 0 : readingTook
     forecast.quiescing = devices.quiescing
     forecast.loading = devices.loading
-    let verdict = isFirst ? .goOn : isForced ? .force : verdict(forecast, devices)
+    var verdict = isFirst ? .goOn : isForced ? .force : verdict(forecast, devices)
+    if isStopDecided, verdict != .stop, verdict != .force {
+      stopsTakenBack += 1
+      // A read that puts the stop off, and devices that change meanwhile: going on would only lead here again.
+      if stopsTakenBack > configuration.patience, devices.unready == nil { verdict = .stop }
+    }
     isStopDecided = verdict == .stop || verdict == .force
     isForced = verdict == .force
     if case .throttle(let rate) = verdict { inbound = rate }
@@ -192,7 +208,11 @@ struct PreCopyLoop: Hashable, Sendable {
 
   private mutating func verdict(_ forecast: PreCopyForecast, _ devices: DeviceFigures) -> PreCopyDecision.Verdict {
     let isNear = forecast.downtime.map { $0 <= configuration.downtimeLimit } ?? false
-    if isNear, devices.unready == nil { return .stop }
+    if isNear, devices.unready == nil {
+      // The rest is down: passes without progress that come after this are not in a row with those before.
+      withoutProgress = 0
+      return .stop
+    }
     // Near enough: only the destination is waited for, and no amount of sending brings that about.
     if isNear, let unready = devices.unready { return .awaitInitial(device: unready) }
     let left = sum(forecast.pageBytes, forecast.deviceBytes)
@@ -245,10 +265,17 @@ struct PreCopyLoop: Hashable, Sendable {
   /// A device begins anew, and perhaps a log of everything: a stop that was decided is to be decided again, if it has not
   /// begun.
   mutating func reconsider() {
-    isStopDecided = false
     isForced = false
     passes = 0
-    isRateUnknown = true
+    stopsTakenBack = 0
+    // One that is under way may have been made before.
+    readingsWithoutRate = isReading ? 2 : 1
+    reconsiderInitial()
+  }
+
+  /// A device begins anew with its initial data. It may do so as often as it likes, so this puts nothing off for ever.
+  mutating func reconsiderInitial() {
+    if !isForced { isStopDecided = false }
     beginAnew()
   }
 

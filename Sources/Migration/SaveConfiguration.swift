@@ -19,6 +19,11 @@ extension SaveSession {
     /// The source lets go of its devices once the destination has loaded them, and stays stopped; until then it can take
     /// everything back. For a channel that brings answers; `keepStopped` has no meaning then.
     public var commits = false
+    /// The group is stopped when the caller orders that, and not before. Until then state and pages are read ahead, and what
+    /// is decided is told (``SessionNote/ready``).
+    public var stopsOnOrder = false
+    /// The stream is finished when the caller orders that: what it keeps of the devices itself comes with the order.
+    public var finishesOnOrder = false
     /// Transfer buffers, each of ``StreamFormat/maximumDataSize`` bytes.
     public var buffers = 8
     /// How the group is brought to its stop.

@@ -151,6 +151,9 @@ struct SavePump: Hashable, Sendable {
     return hasInitial(awaitsAnswer: awaitsAnswer)
   }
 
+  /// Whether reading on would bring the stop no nearer, for a device that is read on all the same.
+  func hasSettled(awaitsAnswer: Bool) -> Bool { !isOpen || (pace.isReady && hasInitial(awaitsAnswer: awaitsAnswer)) }
+
   /// Whether the destination has what it should have before the stop.
   func hasInitial(awaitsAnswer: Bool) -> Bool {
     // A device that is ready although its initial data never ended has no mark that could be answered.

@@ -41,6 +41,11 @@ public struct SaveSession: SessionMachine {
   /// Rounds of guest memory, where that moves with the devices; see SaveSessionMemory.swift.
   var loop: PreCopyLoop?
   var limits: InboundLimits
+  /// Orders that came, for a session that waits for them.
+  var isStopOrdered = false
+  var finishingStates: [[UInt8]?]?
+  /// It was said that the stop only waits for its order.
+  var isReadyNoted = false
   /// The devices that did not say where they are were asked for it, after a fault.
   var hasLooked = false
 
@@ -65,7 +70,11 @@ public struct SaveSession: SessionMachine {
     group = QuiesceCoordinator(
       devices: devices, plan: plan, resetAllowed: configuration.resetAllowed, configuration: configuration.quiescing)
     precondition(configuration.memory.map { $0.throttled.count <= devices.count } ?? true, "limits are for devices")
-    let draining = configuration.memory != nil
+    precondition(
+      !configuration.finishesOnOrder || devices.allSatisfy { $0.vmmState == nil },
+      "the VMM's state comes with the order")
+    // Where others decide when the group stops, devices are read on after they are ready.
+    let draining = configuration.memory != nil || configuration.stopsOnOrder
     pumps = devices.map { _ in SavePump(limits: configuration.pace, keepsDraining: draining) }
     limits = InboundLimits(configuration.memory?.throttled ?? [])
     freeBuffers = Array((0..<configuration.buffers).reversed())
@@ -147,6 +156,8 @@ public struct SaveSession: SessionMachine {
       if fault == nil, givesUp || !isGoingBack { fail(.interrupted(reason)) }
     case .vcpusStopped:
       group.noteVCPUsStopped()
+    case .order(let order):
+      take(order)
     case .declareDead(let device):
       let isRead = pumps.indices.contains(device) && pumps[device].reads > 0
       if group.declareDead(device, dataIsUnderWay: isRead, at: now) { fail(.declaredDead(device)) }
@@ -190,7 +201,7 @@ public struct SaveSession: SessionMachine {
     case .measuring:
       guard group.mover.isSettled else { return [] }
       guard configuration.preCopy, group.mover.members.contains(where: { preCopyState(of: $0) != nil }) else {
-        guard loop != nil else { return stop(at: now) }
+        guard loop != nil || configuration.stopsOnOrder else { return stop(at: now) }
         phase = .preCopying
         return []
       }
@@ -218,6 +229,16 @@ public struct SaveSession: SessionMachine {
     case .starting:
       let effects = group.proceed(at: now)
       return group.isAtRest ? effects + end(at: now) : effects
+    }
+  }
+
+  mutating func take(_ order: SessionOrder) {
+    switch order {
+    case .round: loop?.orderRound()
+    case .stop: isStopOrdered = true
+    case .finish(let states):
+      precondition(states.count == devices.count, "states are for devices")
+      finishingStates = states
     }
   }
 

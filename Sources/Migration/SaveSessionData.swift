@@ -56,8 +56,21 @@ extension SaveSession {
   var isAskingForInfos: Bool { phase == .preCopying && fault == nil && !isStopWanted }
 
   /// Whether enough was read ahead of the stop. Where guest memory moves too, the loop decides that for both.
-  var isStopWanted: Bool {
-    loop?.isStopDecided ?? pumps.allSatisfy { $0.isReady(awaitsAnswer: configuration.awaitsAnswers) }
+  var isStopDecided: Bool {
+    if let loop { return loop.isStopDecided }
+    let awaitsAnswer = configuration.awaitsAnswers
+    return pumps.allSatisfy {
+      configuration.stopsOnOrder ? $0.hasSettled(awaitsAnswer: awaitsAnswer) : $0.isReady(awaitsAnswer: awaitsAnswer)
+    }
+  }
+
+  /// Whether the group is to stop as soon as it can.
+  var isStopWanted: Bool { configuration.stopsOnOrder ? isStopOrdered : isStopDecided }
+
+  mutating func noteReady() -> [SessionEffect] {
+    guard configuration.stopsOnOrder, isStopDecided != isReadyNoted else { return [] }
+    isReadyNoted = isStopDecided
+    return isReadyNoted ? [.note(.ready)] : []
   }
 
   func canBeAskedForInfo(_ device: Int) -> Bool {
@@ -65,7 +78,7 @@ extension SaveSession {
   }
 
   mutating func preCopy(at now: MonotonicTime) -> [SessionEffect] {
-    var effects: [SessionEffect] = []
+    var effects = noteReady()
     for device in pumps.indices
     where pumps[device].suspicion != nil && pumps[device].reads == 0 && !group.mover.isBusy(device) {
       effects.append(group.mover.ask(device, .readState, at: now))
@@ -87,7 +100,7 @@ extension SaveSession {
   mutating func take(_ info: PreCopyInfo, of device: Int, at now: MonotonicTime) -> [SessionEffect] {
     guard phase == .preCopying, fault == nil else { return [] }
     pumps[device].take(info, at: now)
-    if info.restartedInitial { loop?.reconsider() }
+    if info.restartedInitial { loop?.reconsiderInitial() }
     pumps[device].infoDue = now.adding(microseconds: configuration.pace.interval)
     return markInitial(of: device)
   }
@@ -99,7 +112,10 @@ extension SaveSession {
       pumps[device].hasEnded = true
       effects.append(send(writer.deviceEnd(device: device)))
     }
-    if pumps.allSatisfy(\.hasEnded), loop?.isOver ?? true {
+    if pumps.allSatisfy(\.hasEnded), loop?.isOver ?? true, !configuration.finishesOnOrder || finishingStates != nil {
+      for (device, state) in (finishingStates ?? []).enumerated() {
+        if let state { effects.append(send(writer.vmmState(device: device, bytes: state))) }
+      }
       phase = configuration.commits ? .awaitingLoaded : .finishing
       effects.append(send(writer.end()))
       if !configuration.commits { effects.append(.finishChannel) }

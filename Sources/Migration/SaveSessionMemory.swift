@@ -28,6 +28,7 @@ extension SaveSession {
     switch decision.verdict {
     case .goOn, .awaitInitial, .stop, .force: break
     case .throttle(let rate): effects += limits.set(rate, at: now)
+    case .giveUp where configuration.memory?.roundsOnOrder == true: break
     case .giveUp:
       fail(.outrun(decision))
       return effects

@@ -127,9 +127,22 @@ public enum SessionEvent: Sendable {
   case memoryFailed(MovingMemoryError)
   /// What comes in to a device is limited as was asked, or no longer; or that failed, and it is as it was.
   case limited(device: Int, RateLimiterError?)
+  /// The caller says that something may go on which its configuration has wait for that.
+  case order(SessionOrder)
   /// A person or a signal ends the session: everything goes back. Said again, every device that was reported as hung is
   /// declared dead.
   case interrupt(reason: String)
+}
+
+/// What a session does when it is told to, where its configuration says so. An order that comes early is kept.
+public enum SessionOrder: Hashable, Sendable {
+  /// The next round of guest memory: see ``PreCopyConfiguration/roundsOnOrder``.
+  case round
+  /// The group is to stop, whatever was decided: see ``SaveSession/Configuration/stopsOnOrder``.
+  case stop
+  /// The stream is to be finished, with these bytes of the VMM's own for each device: see
+  /// ``SaveSession/Configuration/finishesOnOrder``.
+  case finish(vmmStates: [[UInt8]?])
 }
 
 /// What a person who watches is told.
@@ -144,6 +157,8 @@ public enum SessionNote: Hashable, Sendable {
   case reset(device: Int)
   /// What the pre-copy loop decided.
   case decided(PreCopyDecision)
+  /// Enough was read ahead of the stop, which waits for an order. Said anew where it was not true in between.
+  case ready
   /// What comes in to a device could not be limited.
   case notLimited(device: Int, RateLimiterError)
   /// What comes in to a device is still limited: twice the limit could not be lifted.
@@ -211,6 +226,14 @@ public struct DeviceOutcome: Hashable, Sendable {
   public var wasReset = false
   /// Whether a call that it never answered was given up.
   public var isHung = false
+
+  /// A device that was last known to be in a state.
+  public init(name: String, state: MigrationState?, wasReset: Bool = false, isHung: Bool = false) {
+    self.name = name
+    self.state = state
+    self.wasReset = wasReset
+    self.isHung = isHung
+  }
 }
 
 /// How a session ended.
@@ -223,6 +246,17 @@ public struct SessionOutcome: Hashable, Sendable {
   public var devices: [DeviceOutcome]
   /// How far the two sides have agreed on who runs.
   public var commitment = Commitment.none
+
+  /// An ending.
+  public init(
+    fault: SessionFault? = nil, cleanupFaults: [SessionFault] = [], devices: [DeviceOutcome],
+    commitment: Commitment = .none
+  ) {
+    self.fault = fault
+    self.cleanupFaults = cleanupFaults
+    self.devices = devices
+    self.commitment = commitment
+  }
 }
 
 /// How far source and destination have agreed on who runs: never both, and never neither without a word.
@@ -250,6 +284,14 @@ public struct DeviceProgress: Hashable, Sendable {
   public var preCopyBytes: UInt64 = 0
   /// Bytes that it expects to give in all, as far as it says.
   public var expectedBytes: UInt64?
+
+  /// As far as is known.
+  public init(state: MigrationState? = nil, bytes: UInt64 = 0, preCopyBytes: UInt64 = 0, expectedBytes: UInt64? = nil) {
+    self.state = state
+    self.bytes = bytes
+    self.preCopyBytes = preCopyBytes
+    self.expectedBytes = expectedBytes
+  }
 }
 
 /// A session as pure steps: events in, effects out. No clock, no threads, no descriptors.

@@ -90,6 +90,7 @@ extension SessionEvent {
     case .pagesSent(let bytes): bytes << 16 | 18
     case .memoryFailed: 19
     case .limited(let device, let error): UInt64(device) << 8 | (error == nil ? 20 : 21)
+    case .order: 22
     }
   }
 }

@@ -49,6 +49,8 @@ final class SessionDisplay {
       say(
         "\(names[device]) has not answered for \(Figures.time(waited)) (\(request)); the kernel can't be interrupted, "
           + "so nothing goes on until it answers; a second interrupt gives it up")
+    case .ready:
+      if verbose { say("enough was read ahead: the stop waits for its order") }
     case .slow(let call, let waited):
       say(call.words(names, Figures.time(waited)))
     }

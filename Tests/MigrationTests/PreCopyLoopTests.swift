@@ -236,6 +236,20 @@ struct PreCopyLoopTests {
     #expect(bench.loop.isStopDecided)
   }
 
+  @Test("a stop that is put off again and again is taken back so often, and then stays")
+  func staysDecided() {
+    var bench = Bench()
+    _ = bench.round(1_000_000_000)
+    var stops = 0
+    for _ in 0..<20 where stops < 2 || bench.loop.isStopDecided == false {
+      _ = bench.round(4096)
+      let again = bench.round(900_000_000)
+      stops = again?.verdict == .stop ? stops + 1 : 0
+    }
+    #expect(stops >= 1 && bench.loop.isStopDecided)
+    #expect(bench.loop.round < 20)
+  }
+
   @Test("a stop that is forced stays so, whatever is found before it begins")
   func staysForced() {
     var configuration = PreCopyConfiguration()
