@@ -103,7 +103,10 @@ public final class DevlinkRate: RateLimiter {
   }
 
   private func change(to rate: UInt64, _ held: inout Held) throws(RateLimiterError) {
-    let old = held.set[0]
+    // After a change whose answer was lost, and could not be taken back, either may be what is set. What is not in the next
+    // record would be somebody else's to whoever puts back.
+    let now = try currentRate()
+    let old = held.set.contains(now) ? now : held.set[0]
     // Until the kernel has taken it, either may be what is set.
     let next = try record(held.before, [old, rate])
     let text = held.text

@@ -43,9 +43,12 @@ public struct ThrottleFolder: Sendable {
 
   /// Whether a record, besides one, tells that an interface's qdisc was made for it.
   func tellsOfHooks(on interface: Int32, besides own: String? = nil) -> Bool {
-    folder.names.prefix(Self.maximumRecords).contains { name in
+    // In another namespace the number is another interface's.
+    let namespace = ProcessIdentity.namespace("net", proc: proc)
+    return folder.names.prefix(Self.maximumRecords).contains { name in
       guard name != own, let bytes = try? folder.read(name, maximum: ThrottleRecord.maximumSize),
-        let record = ThrottleRecord(bytes), case .police(_, let places) = record.change
+        let record = ThrottleRecord(bytes), record.networkNamespace == namespace,
+        case .police(_, let places) = record.change
       else { return false }
       return places.contains { $0.interface.index == interface && $0.madeHooks }
     }
