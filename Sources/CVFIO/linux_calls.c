@@ -4,14 +4,17 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/magic.h>
 #include <pthread.h>
 #include <signal.h>
 #include <string.h>
 #include <sys/eventfd.h>
 #include <sys/mman.h>
+#include <sys/socket.h>
 #include <sys/syscall.h>
 #include <sys/sysmacros.h>
 #include <sys/uio.h>
+#include <sys/vfs.h>
 #include <unistd.h>
 
 int vf_pidfd_open(int pid, unsigned int flags)
@@ -108,9 +111,23 @@ int vf_seal_size(int descriptor)
 	return fcntl(descriptor, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL);
 }
 
+int vf_seal_all(int descriptor)
+{
+	return fcntl(descriptor, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_WRITE | F_SEAL_SEAL);
+}
+
 int vf_lock_on_fault(const void *address, unsigned long bytes)
 {
 	return mlock2(address, bytes, MLOCK_ONFAULT);
+}
+
+long vf_huge_page_size(int descriptor)
+{
+	struct statfs status;
+
+	if (fstatfs(descriptor, &status) != 0)
+		return -1;
+	return status.f_type == HUGETLBFS_MAGIC ? status.f_bsize : 0;
 }
 
 int vf_signal_is_ignored(int signal)
@@ -118,4 +135,89 @@ int vf_signal_is_ignored(int signal)
 	struct sigaction action;
 
 	return sigaction(signal, NULL, &action) == 0 && action.sa_handler == SIG_IGN;
+}
+
+int vf_receive_packet(int socket, void *bytes, unsigned long size, struct vf_packet *packet)
+{
+	union {
+		char bytes[CMSG_SPACE(sizeof(packet->descriptors))];
+		struct cmsghdr alignment;
+	} control;
+	struct iovec piece = {.iov_base = bytes, .iov_len = size};
+	struct msghdr message = {
+		.msg_iov = &piece, .msg_iovlen = 1, .msg_control = &control, .msg_controllen = sizeof(control)};
+	/* With MSG_TRUNC the result is the packet's size, also where the buffer has less. */
+	ssize_t result = recvmsg(socket, &message, MSG_CMSG_CLOEXEC | MSG_DONTWAIT | MSG_TRUNC);
+
+	if (result < 0)
+		return -1;
+	*packet = (struct vf_packet){
+		.size = (unsigned long)result, .missing = (message.msg_flags & MSG_CTRUNC) != 0};
+	for (struct cmsghdr *item = CMSG_FIRSTHDR(&message); item; item = CMSG_NXTHDR(&message, item)) {
+		if (item->cmsg_level != SOL_SOCKET || item->cmsg_type != SCM_RIGHTS)
+			continue;
+		/* The buffer has room for no more than the array has. */
+		packet->count = (int)((item->cmsg_len - CMSG_LEN(0)) / sizeof(int));
+		memcpy(packet->descriptors, CMSG_DATA(item), (size_t)packet->count * sizeof(int));
+	}
+	return 0;
+}
+
+int vf_send_packet(int socket, const void *bytes, unsigned long size, const int *descriptors, int count)
+{
+	enum { MOST = 4 };
+	union {
+		char bytes[CMSG_SPACE(sizeof(int) * MOST)];
+		struct cmsghdr alignment;
+	} control = {{0}};
+	struct iovec piece = {.iov_base = (void *)bytes, .iov_len = size};
+	struct msghdr message = {.msg_iov = &piece, .msg_iovlen = 1};
+
+	if (count < 0 || count > MOST) {
+		errno = EINVAL;
+		return -1;
+	}
+	if (count > 0) {
+		size_t length = sizeof(int) * (size_t)count;
+
+		message.msg_control = &control;
+		message.msg_controllen = CMSG_SPACE(length);
+		struct cmsghdr *item = CMSG_FIRSTHDR(&message);
+		item->cmsg_level = SOL_SOCKET;
+		item->cmsg_type = SCM_RIGHTS;
+		item->cmsg_len = CMSG_LEN(length);
+		memcpy(CMSG_DATA(item), descriptors, length);
+	}
+	return sendmsg(socket, &message, MSG_NOSIGNAL | MSG_DONTWAIT) < 0 ? -1 : 0;
+}
+
+void vf_receive_descriptors_only(int socket)
+{
+#ifndef SO_PASSPIDFD
+#define SO_PASSPIDFD 76
+#endif
+	static const int extras[] = {SO_PASSCRED, SO_PASSSEC, SO_PASSPIDFD};
+	const int off = 0;
+
+	/* A kernel that does not know one of them has not got it on. */
+	for (unsigned int i = 0; i < sizeof(extras) / sizeof(extras[0]); i++)
+		setsockopt(socket, SOL_SOCKET, extras[i], &off, sizeof(off));
+}
+
+int vf_accept(int socket)
+{
+	return accept4(socket, NULL, NULL, SOCK_CLOEXEC);
+}
+
+int vf_peer_credentials(int socket, int *pid, unsigned int *uid, unsigned int *gid)
+{
+	struct ucred credentials;
+	socklen_t size = sizeof(credentials);
+
+	if (getsockopt(socket, SOL_SOCKET, SO_PEERCRED, &credentials, &size) < 0)
+		return -1;
+	*pid = credentials.pid;
+	*uid = credentials.uid;
+	*gid = credentials.gid;
+	return 0;
 }

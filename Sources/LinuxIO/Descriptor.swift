@@ -182,6 +182,21 @@ public struct Descriptor: ~Copyable, Sendable {
     }
   }
 
+  /// Fills the buffer from an offset on, leaving the file's position alone.
+  /// - Returns: how many bytes; fewer than the buffer's only where the file ends.
+  public func readAll(into buffer: inout MutableSpan<UInt8>, at offset: Int) throws(SystemError) -> Int {
+    var taken = 0
+    while taken < buffer.count {
+      let result = unsafe buffer.withUnsafeMutableBytes { bytes in
+        unsafe pread(rawValue, bytes.baseAddress?.advanced(by: taken), bytes.count - taken, offset + taken)
+      }
+      let error = errno
+      if result == 0 { break }
+      if result > 0 { taken += result } else if error != EINTR { throw SystemError("reading", subject, errno: error) }
+    }
+    return taken
+  }
+
   /// Writes all of the bytes at an offset, leaving the file's position alone.
   public func writeAll(_ bytes: Span<UInt8>, at offset: Int) throws(SystemError) {
     var taken = 0
@@ -212,6 +227,28 @@ public struct Descriptor: ~Copyable, Sendable {
     let error = errno
     if number < 0 { throw SystemError("making", "a file in memory", errno: error) }
     return Descriptor(owning: number, subject: name)
+  }
+
+  /// A file in memory that holds these bytes and can't be changed any more, close-on-exec; the caller owns it.
+  public static func sealed(_ bytes: Span<UInt8>, name: String) throws(SystemError) -> Descriptor {
+    let number = unsafe vf_memfd_create_sealable(name)
+    let madeError = errno
+    if number < 0 { throw SystemError("making", "a file in memory", errno: madeError) }
+    let file = Descriptor(owning: number, subject: name)
+    try file.writeAll(bytes, at: 0)
+    let result = vf_seal_all(file.rawValue)
+    let sealError = errno
+    if result != 0 { throw SystemError("sealing", name, errno: sealError) }
+    return file
+  }
+
+  /// Whether it is a socket, so that both ends can send.
+  public func isSocket() throws(SystemError) -> Bool {
+    var status = stat()
+    let result = unsafe fstat(rawValue, &status)
+    let error = errno
+    if result != 0 { throw SystemError("looking at", subject, errno: error) }
+    return status.st_mode & S_IFMT == S_IFSOCK
   }
 
   /// Whether it is a regular file, which never makes a caller wait.

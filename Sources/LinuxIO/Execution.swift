@@ -22,6 +22,9 @@ public enum Execution {
     throw SystemError("running", command[0], errno: error)
   }
 
+  /// A variable of the environment; nil where it is not set.
+  public static func variable(_ name: String) -> String? { unsafe getenv(name).map { unsafe String(cString: $0) } }
+
   /// Sets a variable of the environment that a command will inherit; nil removes it.
   public static func setVariable(_ name: String, _ value: String?) {
     if let value { unsafe setenv(name, value, 1) } else { unsafe unsetenv(name) }

@@ -71,6 +71,8 @@ public struct SharedWords: ~Copyable, @unchecked Sendable {
     defer { unsafe munmap(rest, bytes) }
     guard unsafe vf_lock_on_fault(rest, UInt(bytes)) == 0 else { return false }
     isLocked = unsafe mlock(memory.baseAddress, bytes) == 0
+    // One that fails half way leaves them counted as locked.
+    if !isLocked { unsafe munlock(memory.baseAddress, bytes) }
     return isLocked
   }
 

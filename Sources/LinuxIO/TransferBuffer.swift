@@ -44,4 +44,20 @@ public final class TransferBuffer: @unchecked Sendable {
     let typed = unsafe UnsafeRawBufferPointer(memory).assumingMemoryBound(to: UInt8.self)
     return try body(unsafe Span(_unsafeElements: UnsafeBufferPointer(rebasing: typed[..<count])))
   }
+
+  /// Lends a part of it for reading.
+  public func withSpan<Result, Failure: Error>(
+    _ part: Range<Int>, _ body: (Span<UInt8>) throws(Failure) -> Result
+  ) throws(Failure) -> Result {
+    precondition(part.lowerBound >= 0 && part.upperBound <= count)
+    let typed = unsafe UnsafeRawBufferPointer(memory).assumingMemoryBound(to: UInt8.self)
+    return try body(unsafe Span(_unsafeElements: UnsafeBufferPointer(rebasing: typed[part])))
+  }
+
+  /// Copies a part of it to another place in it; the two may overlap.
+  public func move(_ part: Range<Int>, to start: Int) {
+    precondition(part.lowerBound >= 0 && part.upperBound <= count && start >= 0 && start <= count - part.count)
+    guard let base = unsafe memory.baseAddress else { return }
+    unsafe memmove(base + start, base + part.lowerBound, part.count)
+  }
 }

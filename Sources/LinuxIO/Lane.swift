@@ -1,14 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
-internal import LinuxIO
 
 /// A thread that carries out jobs one after the other: a device's control lane or data lane, or one direction of a
 /// channel.
-final class Lane: Sendable {
+public final class Lane: Sendable {
   private let jobs = BlockingQueue<@Sendable () -> Void>()
   private let thread: BlockingThread
 
+  /// A thread with nothing to do yet.
   /// - Parameter name: at most 15 bytes.
-  init(name: String) throws(SystemError) {
+  public init(name: String) throws(SystemError) {
     thread = try BlockingThread(name: name) { [jobs] in
       while let job = jobs.take() { job() }
     }
@@ -17,14 +17,14 @@ final class Lane: Sendable {
   deinit { jobs.close() }
 
   /// Adds a job behind those that wait already.
-  func put(_ job: @escaping @Sendable () -> Void) { jobs.put(job) }
+  public func put(_ job: @escaping @Sendable () -> Void) { jobs.put(job) }
 
   /// Takes no more jobs, and leaves the thread to end by itself.
-  func abandon() { jobs.close() }
+  public func abandon() { jobs.close() }
 
   /// Waits until every job is done, and ends the thread. A lane that is never finished, because it is in a call that
   /// does not return, ends by itself after that call.
-  func finish() {
+  public func finish() {
     jobs.close()
     thread.join()
   }
