@@ -64,12 +64,27 @@ public struct MappedMemory: Hashable, Sendable {
   public static let maximumRuns = 65_535
 
   /// Where the guest memory's bits are.
-  public let layout: DirtyLayout
+  public private(set) var layout: DirtyLayout
   /// The runs by I/O address. No two share one; any two may share guest memory.
   public private(set) var runs: [MappedRun] = []
 
   /// Nothing is mapped at first.
   public init(layout: DirtyLayout) { self.layout = layout }
+
+  /// Goes on with another layout, before anything is tracked: guest memory was added, or pages have another size.
+  /// - Throws: where something is mapped that has no bit in it. Nothing has changed then.
+  public mutating func move(to layout: DirtyLayout) throws(MappedMemoryError) {
+    for run in runs { try Self.check(run, in: layout) }
+    self.layout = layout
+  }
+
+  private static func check(_ run: MappedRun, in layout: DirtyLayout) throws(MappedMemoryError) {
+    do throws(DirtyBitmapError) {
+      _ = try layout.parts(of: run.guestAddresses)
+    } catch {
+      throw .outside(run.guestAddresses)
+    }
+  }
 
   /// Where a run that begins at this I/O address is, or would have to be.
   private func index(of address: UInt64) -> Int {
@@ -90,11 +105,7 @@ public struct MappedMemory: Hashable, Sendable {
 
   /// Takes in a run. Trackers that are on have to be told: see ``TrackedMemory/add(_:into:)``.
   public mutating func add(_ run: MappedRun) throws(MappedMemoryError) {
-    do throws(DirtyBitmapError) {
-      _ = try layout.parts(of: run.guestAddresses)
-    } catch {
-      throw .outside(run.guestAddresses)
-    }
+    try Self.check(run, in: layout)
     guard runs.count < Self.maximumRuns else { throw .tooManyRuns }
     let index = index(of: run.addresses.lowerBound)
     if index > 0, runs[index - 1].addresses.overlaps(run.addresses) { throw .overlap(run.addresses) }

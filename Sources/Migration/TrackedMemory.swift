@@ -47,6 +47,12 @@ public struct TrackedMemory: Sendable {
     devices = choices.map { Device(choice: $0) }
   }
 
+  /// Devices that share an address space in which something is mapped already, with nothing turned on.
+  public init(_ map: MappedMemory, _ choices: [TrackerChoice]) {
+    self.map = map
+    devices = choices.map { Device(choice: $0) }
+  }
+
   /// What tracks each device now, in the order of the choices.
   public var current: [Replacement] {
     devices.map { Replacement(device: $0.choice.device, kind: $0.tracker.kind) }
