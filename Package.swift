@@ -36,6 +36,7 @@ let package = Package(
     .library(name: "Topology", targets: ["Topology"]),
     .library(name: "Transport", targets: ["Transport"]),
     .library(name: "Engine", targets: ["Engine"]),
+    .library(name: "Helper", targets: ["Helper"]),
   ],
   dependencies: [
     .package(url: "https://github.com/apple/swift-argument-parser", from: "1.8.0")
@@ -56,10 +57,11 @@ let package = Package(
     layer("Topology", ["CIBVerbs", "CNetlink", "CPCI", "LinuxIO", "Migration"]),
     layer("Transport", ["LinuxIO", "Migration", "CXXHash"]),
     layer("Engine", ["LinuxIO", "Migration"]),
+    layer("Helper", ["CVFIO", "Engine", "LinuxIO", "Migration", "Topology", "Transport", "VFIO"]),
     .executableTarget(
       name: "vfio-ferry",
       dependencies: [
-        "LinuxIO", "Migration", "VFIO", "Simulation", "Topology", "Transport", "Engine",
+        "LinuxIO", "Migration", "VFIO", "Simulation", "Topology", "Transport", "Engine", "Helper",
         argumentParser,
       ],
       swiftSettings: settings),
@@ -83,7 +85,12 @@ let package = Package(
       path: "Tests/Benchmarks", swiftSettings: settings),
     tests("MigrationTests", ["Migration"]),
     tests("SimulationTests", ["Migration", "Simulation"]),
-    tests("EngineTests", ["CVFIO", "Engine", "LinuxIO", "Migration", "Simulation", "Transport"]),
+    // Devices made of memory, for what no kernel can be made to show.
+    .target(
+      name: "FakeDevices", dependencies: ["LinuxIO", "Migration"], path: "Tests/FakeDevices", swiftSettings: settings),
+    tests("EngineTests", ["CVFIO", "Engine", "FakeDevices", "LinuxIO", "Migration", "Simulation", "Transport"]),
+    tests(
+      "HelperTests", ["CVFIO", "Engine", "FakeDevices", "Helper", "LinuxIO", "Migration", "Simulation", "Transport"]),
     // Described hosts, as folders that look like their sysfs.
     .target(
       name: "TopologyFixtures", dependencies: ["Topology"], path: "Tests/TopologyFixtures", exclude: ["Descriptions"],

@@ -58,3 +58,11 @@ public enum DriverFacts {
     driver.contains("vfio") || migrating[driver] != nil
   }
 }
+
+extension DeviceRecord {
+  /// Its address, where it is a function of that tree.
+  public func address(in tree: PCITree) -> String? {
+    guard case .pci(let address) = name, tree[address] != nil else { return nil }
+    return address
+  }
+}

@@ -95,7 +95,7 @@ struct VFIOFerry: ParsableCommand {
     version: version,
     subcommands: [
       ListCommand.self, ShowCommand.self, StateCommand.self, WalkCommand.self, SaveCommand.self, LoadCommand.self,
-      InspectCommand.self, DirtyCommand.self, TopologyCommand.self, SimulateCommand.self,
+      InspectCommand.self, HelperCommand.self, DirtyCommand.self, TopologyCommand.self, SimulateCommand.self,
     ])
 
   static let version = "0.1.0"

@@ -95,17 +95,3 @@ final class OutputFile {
     if let partial, !isWhole { Files.remove(partial) }
   }
 }
-
-/// The channel of a session that has no stream.
-final class NoChannel: Channel {
-  let name = "no channel"
-  let isTwoWay = false
-  func write(_ header: Span<UInt8>, _ payload: Span<UInt8>) throws(ChannelError) { throw failure("writing") }
-  func read(into buffer: inout MutableSpan<UInt8>) throws(ChannelError) -> Int { throw failure("reading") }
-  func finish() throws(ChannelError) {}
-  func cancel() {}
-
-  private func failure(_ operation: String) -> ChannelError {
-    ChannelError(operation, channel: name, errno: .notSupported)
-  }
-}

@@ -107,10 +107,4 @@ extension DeviceRecord {
     if case .node(let path) = name, let node { return Files.lastComponent(path) == Files.lastComponent(node) }
     return name == self.name
   }
-
-  /// Its address, where it is a function of that tree.
-  func address(in tree: PCITree) -> String? {
-    guard case .pci(let address) = name, tree[address] != nil else { return nil }
-    return address
-  }
 }

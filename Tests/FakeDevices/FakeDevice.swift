@@ -1,12 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
-import Foundation
-import LinuxIO
-import Migration
-import Synchronization
+internal import LinuxIO
+package import Migration
+package import Synchronization
 
 /// Counts the calls of all devices of a run, and makes one of them go wrong.
-final class Script: Sendable {
-  enum Event: Sendable {
+package final class Script: Sendable {
+  package enum Event: Sendable {
     /// The call fails; a state request leaves the device where it was, where it should have gone, or in ERROR.
     case fail(ErrorNumber, leaves: Leaves)
     /// The guest resets the device just before the call.
@@ -15,25 +14,25 @@ final class Script: Sendable {
     case interrupt
   }
 
-  enum Leaves: CaseIterable, Sendable { case old, new, error }
+  package enum Leaves: String, CaseIterable, Codable, Sendable { case old, new, error }
 
   private let at: Int
   private let event: Event?
   private let count = Mutex(0)
   /// What the call was that went wrong; nil where the run had ended before.
-  let failed = Mutex<DeviceOperation?>(nil)
-  let interrupt = Mutex<(@Sendable () -> Void)?>(nil)
+  package let failed = Mutex<DeviceOperation?>(nil)
+  package let interrupt = Mutex<(@Sendable () -> Void)?>(nil)
 
-  init(at: Int = .max, _ event: Event? = nil) {
+  package init(at: Int = .max, _ event: Event? = nil) {
     self.at = at
     self.event = event
   }
 
   /// Calls so far.
-  var calls: Int { count.withLock { $0 } }
+  package var calls: Int { count.withLock { $0 } }
 
   /// - Returns: what is to happen to this call.
-  func next(_ operation: DeviceOperation) -> Event? {
+  package func next(_ operation: DeviceOperation) -> Event? {
     let number = count.withLock { count in
       count += 1
       return count
@@ -47,28 +46,28 @@ final class Script: Sendable {
 
 /// A device made of memory, for the failures that no kernel can be made to show. Its sessions are real descriptors, so a
 /// leak shows in /proc/self/fd.
-final class FakeDevice: MigratableDevice {
-  struct Contents {
-    var state = MigrationState.running
-    var image: [UInt8]
-    var session: FakeSession?
-    var resets = 0
+package final class FakeDevice: MigratableDevice {
+  package struct Contents {
+    package var state = MigrationState.running
+    package var image: [UInt8]
+    package var session: FakeSession?
+    package var resets = 0
   }
 
-  let name: DeviceName
-  let script: Script
-  let graph: StateGraph
-  let contents: Mutex<Contents>
+  package let name: DeviceName
+  package let script: Script
+  package let graph: StateGraph
+  package let contents: Mutex<Contents>
 
-  init(_ name: String, features: MigrationFeatures, image: [UInt8], script: Script) {
-    self.name = .node(name)
+  package init(_ name: String, features: MigrationFeatures, image: [UInt8], script: Script) {
+    self.name = DeviceName(name) ?? .node(name)
     self.script = script
     graph = StateGraph(features: features)
     contents = Mutex(Contents(image: image))
   }
 
-  var state: MigrationState { contents.withLock { $0.state } }
-  var image: [UInt8] { contents.withLock { $0.image } }
+  package var state: MigrationState { contents.withLock { $0.state } }
+  package var image: [UInt8] { contents.withLock { $0.image } }
 
   private func resetNow() {
     contents.withLock { contents in
@@ -80,7 +79,7 @@ final class FakeDevice: MigratableDevice {
   }
 
   /// - Parameter target: of a state request.
-  func call(_ operation: DeviceOperation, target: MigrationState? = nil) throws(DeviceError) {
+  package func call(_ operation: DeviceOperation, target: MigrationState? = nil) throws(DeviceError) {
     switch script.next(operation) {
     case .fail(let number, let leaves):
       if let target { contents.withLock { $0.state = leaves == .old ? $0.state : leaves == .new ? target : .error } }
@@ -93,14 +92,14 @@ final class FakeDevice: MigratableDevice {
     }
   }
 
-  func migrationFeatures() throws(DeviceError) -> MigrationFeatures { graph.features }
+  package func migrationFeatures() throws(DeviceError) -> MigrationFeatures { graph.features }
 
-  func migrationState() throws(DeviceError) -> MigrationState {
+  package func migrationState() throws(DeviceError) -> MigrationState {
     try call(.readState)
     return state
   }
 
-  func setMigrationState(_ target: MigrationState) throws(DeviceError) -> (any MigrationData)? {
+  package func setMigrationState(_ target: MigrationState) throws(DeviceError) -> (any MigrationData)? {
     try call(.setState(target), target: target)
     let from = state
     guard graph.allows(from: from, to: target) else { throw DeviceError(.setState(target), .errno(.invalidArgument)) }
@@ -117,14 +116,14 @@ final class FakeDevice: MigratableDevice {
     return opened
   }
 
-  func stopCopySize() throws(DeviceError) -> UInt64? {
+  package func stopCopySize() throws(DeviceError) -> UInt64? {
     try call(.stopCopySize)
     return UInt64(image.count)
   }
 
-  func flush() throws(DeviceError) { try call(.flush) }
+  package func flush() throws(DeviceError) { try call(.flush) }
 
-  func reset() throws(DeviceError) {
+  package func reset() throws(DeviceError) {
     try call(.reset)
     resetNow()
     contents.withLock { $0.image = [] }
@@ -132,14 +131,14 @@ final class FakeDevice: MigratableDevice {
 }
 
 /// A data session of a fake device: half of the image can be read before the stop.
-final class FakeSession: MigrationData {
+package final class FakeSession: MigrationData {
   // The device keeps its session: a strong reference back would keep both.
   private unowned let device: FakeDevice
   private let file: Descriptor
   private let position = Mutex(0)
-  let isOver = Mutex(false)
+  package let isOver = Mutex(false)
 
-  init(_ device: FakeDevice, reads: Bool) {
+  package init(_ device: FakeDevice, reads: Bool) {
     self.device = device
     guard let file = try? Descriptor.temporary() else { fatalError("no temporary file for a fake session") }
     if reads { try? file.writeAll(device.image.span, at: 0) }
@@ -153,7 +152,7 @@ final class FakeSession: MigrationData {
 
   private var limit: Int { device.state == .stopCopy ? .max : device.image.count / 2 }
 
-  func read(into buffer: inout MutableSpan<UInt8>) throws(DeviceError) -> DataRead {
+  package func read(into buffer: inout MutableSpan<UInt8>) throws(DeviceError) -> DataRead {
     try check(.readData)
     let at = position.withLock { $0 }
     guard at < limit else { return .end }
@@ -166,21 +165,21 @@ final class FakeSession: MigrationData {
     return .bytes(count)
   }
 
-  func write(_ bytes: Span<UInt8>) throws(DeviceError) {
+  package func write(_ bytes: Span<UInt8>) throws(DeviceError) {
     try check(.writeData)
     let at = position.withLock { $0 }
     guard (try? file.writeAll(bytes, at: at)) != nil else { throw DeviceError(.writeData, .errno(.inputOutput)) }
     position.withLock { $0 += bytes.count }
   }
 
-  func preCopyInfo() throws(DeviceError) -> PreCopyInfo {
+  package func preCopyInfo() throws(DeviceError) -> PreCopyInfo {
     try check(.preCopyInfo)
     let left = max(0, limit - position.withLock { $0 })
     return PreCopyInfo(initialBytes: UInt64(left), dirtyBytes: 0)
   }
 
   /// All that was written.
-  var written: [UInt8] {
+  package var written: [UInt8] {
     let count = position.withLock { $0 }
     var bytes = [UInt8](repeating: 0, count: count)
     var span = bytes.mutableSpan

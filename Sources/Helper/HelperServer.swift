@@ -1,0 +1,221 @@
+// SPDX-License-Identifier: Apache-2.0
+internal import CVFIO
+public import LinuxIO
+internal import Migration
+
+/// Serves one VMM over one connection, until either has had enough.
+///
+/// The calling thread has the connection and the session, and never waits for a device: that is done elsewhere
+/// (``HelperDriver``). So a status or an abort is answered at once, whatever is under way.
+public final class HelperServer {
+  /// How it ended.
+  public struct Ending: Hashable, Sendable {
+    /// What the program exits with.
+    public var status: Int32
+    /// One line for the log, where there is something to say.
+    public var words: String?
+  }
+
+  /// A packet on its way out.
+  private struct Outgoing {
+    let bytes: [UInt8]
+    let file: SentFile?
+  }
+
+  /// The most packets that may wait for a VMM that does not read. Events beyond half of that are left out where the next of
+  /// their kind says more; with more than this the VMM counts as gone.
+  private static let mostWaiting = 4096
+  /// Microseconds in which a device that is removed has to be let go of.
+  private static let removalLimit: UInt64 = 900_000
+
+  private let socket: PacketSocket
+  private let mailbox: HelperMailbox
+  private let driver: HelperDriver
+  private let log: (String) -> Void
+  private var session: HelperSession
+  private var outgoing: [Outgoing] = []
+  /// The types of requests that have no reply yet, for their replies.
+  private var types: [UInt32: UInt32] = [:]
+  /// When the removal of a device is answered at the latest, by request.
+  private var removals: [(number: UInt32, device: UInt32, due: UInt64)] = []
+  private var ending: Ending?
+
+  /// - Parameters:
+  ///   - socket: the connection; it is the server's from now on.
+  ///   - version: of the program, for the VMM's log.
+  ///   - log: takes a line.
+  public init(
+    socket: PacketSocket, host: any HelperHost = KernelHost(), limits: HelperLimits = HelperLimits(), version: String,
+    log: @escaping (String) -> Void = { _ in }
+  ) throws(SystemError) {
+    self.socket = socket
+    self.log = log
+    mailbox = try HelperMailbox()
+    driver = try HelperDriver(host: host, mailbox: mailbox)
+    session = HelperSession(limits: limits, version: version)
+  }
+
+  /// Ends it from another thread, for a signal.
+  /// - Parameter reason: for the log.
+  public func terminate(_ reason: String) { mailbox.put(.terminated(reason)) }
+
+  /// Serves until the end. What is under way then ends with the process, which is to exit: nothing is moved by itself.
+  public func run() -> Ending {
+    var buffer = [UInt8](repeating: 0, count: HelperPacket.maximumSize)
+    while true {
+      do throws(SystemError) {
+        let seen = try mailbox.bell.wait(
+          for: socket.descriptor, writes: !outgoing.isEmpty, until: removals.map(\.due).min())
+        if seen.contains(.bell) { takeLetters() }
+        if seen.contains(.input) { try takePacket(&buffer) }
+        endRemovals()
+        try sendWaiting()
+      } catch {
+        // The connection is gone, whatever it is called.
+        log("\(error)")
+        act(session.handle(.hungUp), nil)
+      }
+      // What a VMM that is gone, or was told to go, has not read is left.
+      if let ending { return ending }
+    }
+  }
+
+  // MARK: In
+
+  private func takeLetters() {
+    for letter in mailbox.take() {
+      if case .finished(let number, _) = letter.input { removals.removeAll { $0.number == number } }
+      act(session.handle(letter.input), letter.file)
+    }
+  }
+
+  private func takePacket(_ buffer: inout [UInt8]) throws(SystemError) {
+    var span = buffer.mutableSpan
+    switch try socket.receive(into: &span, waits: false) {
+    case .nothing: return
+    case .hungUp: act(session.handle(.hungUp), nil)
+    case .tooLong(let size): refuse("a packet of \(size) bytes is longer than any")
+    case .tooManyDescriptors: refuse("a packet came with more than \(PacketSocket.maximumDescriptors) descriptors")
+    case .descriptorsLost: refuse("there was no room for a packet's descriptors")
+    case .packet(let size, let descriptors):
+      take(buffer.span.extracting(0..<size), descriptors)
+    }
+  }
+
+  private func refuse(_ text: String) {
+    send(HelperReply.failure(HelperFailure(.badPacket, text)).packet(to: 0, number: 0), nil)
+    end(1, text)
+  }
+
+  private func take(_ bytes: Span<UInt8>, _ descriptors: consuming ReceivedDescriptors) {
+    let packet: HelperCall
+    do throws(HelperPacketError) {
+      packet = try HelperPacket.request(bytes, descriptors: descriptors.count)
+    } catch {
+      send(HelperReply.failure(error.failure).packet(to: error.type, number: error.number), nil)
+      if error.hangsUp { end(1, error.failure.text) }
+      return
+    }
+    types[packet.number] = packet.type
+    let actions = session.handle(.request(packet.number, packet.request))
+    var carried: ReceivedDescriptors? = descriptors
+    for action in actions {
+      if case .perform(packet.number, let task) = action, let own = carried.take() {
+        begin(packet.number, task, own)
+      } else {
+        act([action], nil)
+      }
+    }
+  }
+
+  // MARK: Out
+
+  private func act(_ actions: [HelperSession.Action], _ file: SentFile?) {
+    for action in actions {
+      switch action {
+      case .reply(let number, let reply):
+        let type = types.removeValue(forKey: number) ?? 0
+        send(reply.packet(to: type, number: number), file)
+      case .event(let event): tell(event)
+      case .perform(let number, let task): begin(number, task, ReceivedDescriptors())
+      case .tellVCPUsStopped: driver.tellVCPUsStopped()
+      case .order(let order): driver.order(order)
+      case .interrupt(let reason): driver.interrupt(reason)
+      case .declareDead(let id): driver.declareDead(id)
+      case .letGo: driver.letGo()
+      case .end(let status, let words): end(status, words)
+      }
+    }
+  }
+
+  private func begin(_ number: UInt32, _ task: HelperSession.Task, _ descriptors: consuming ReceivedDescriptors) {
+    if case .release(let id) = task {
+      removals.append((number, id, monotonicMicroseconds() + Self.removalLimit))
+    }
+    driver.perform(number, task, descriptors)
+  }
+
+  /// Devices that can't be let go of, because a call on them does not come back.
+  private func endRemovals() {
+    let now = monotonicMicroseconds()
+    for removal in removals where removal.due <= now {
+      let failure = HelperFailure(
+        .hung, device: removal.device,
+        "a call on device \(removal.device) has not come back: it is let go of when that does")
+      act(session.handle(.finished(removal.number, .failure(failure))), nil)
+    }
+    removals.removeAll { $0.due <= now }
+  }
+
+  private func tell(_ event: HelperEvent) {
+    if case .progress = event, outgoing.count > Self.mostWaiting / 2 { return }
+    if let line = event.line { log(line) }
+    send(event.packet, nil)
+  }
+
+  private func send(_ bytes: [UInt8], _ file: SentFile?) {
+    guard outgoing.count < Self.mostWaiting else {
+      outgoing = []
+      return end(1, "the VMM does not read what it is told: it counts as gone")
+    }
+    outgoing.append(Outgoing(bytes: bytes, file: file))
+  }
+
+  private func sendWaiting() throws(SystemError) {
+    var sent = 0
+    defer { outgoing.removeFirst(sent) }
+    while sent < outgoing.count {
+      let packet = outgoing[sent]
+      let isOut =
+        if let file = packet.file {
+          try socket.send(packet.bytes.span, with: file.descriptor, waits: false)
+        } else {
+          try socket.send(packet.bytes.span, waits: false)
+        }
+      guard isOut else { return }
+      sent += 1
+    }
+  }
+
+  private func end(_ status: Int32, _ words: String?) {
+    if ending == nil { ending = Ending(status: status, words: words) }
+  }
+}
+
+extension HelperEvent {
+  /// A line for the log, where the event is worth one.
+  var line: String? {
+    switch self {
+    case .phase(let phase): "phase: \(phase.name)"
+    case .progress, .arc: nil
+    case .hung(let device, _, let waited, let text): "device \(device) hangs: \(text), for \(waited / 1000) ms"
+    case .slow(_, _, let waited, let text): "\(text) has taken \(waited / 1000) ms so far"
+    case .reset(let device, _, let text): "device \(device): \(text)"
+    case .decision(let estimate), .ready(let estimate): estimate.decision.map { "\($0)" }
+    case .throttle(_, let text), .linkLost(_, let text): text
+    case .tracker(let device, _, let text): "device \(device): \(text)"
+    case .loaded: "everything is loaded"
+    case .failed(let failure): "failed: \(failure.text)"
+    }
+  }
+}

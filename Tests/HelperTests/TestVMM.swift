@@ -1,0 +1,110 @@
+// SPDX-License-Identifier: Apache-2.0
+import FakeDevices
+import Foundation
+import LinuxIO
+import Migration
+import Synchronization
+import VFIO
+
+@testable import Helper
+
+/// A host whose devices are made of memory.
+final class FakeHost: HelperHost {
+  private let devices: [DeviceName: any MigratableDevice]
+
+  init(_ devices: [any MigratableDevice]) {
+    self.devices = Dictionary(uniqueKeysWithValues: devices.map { ($0.name, $0) })
+  }
+
+  func adopt(
+    _ device: HelperDevice, _ descriptors: consuming ReceivedDescriptors
+  ) throws(HelperFailure) -> AdoptedDevice {
+    guard let found = devices[device.name] else {
+      throw HelperFailure(.noSuch, device: device.device, "no \(device.name)")
+    }
+    return AdoptedDevice(device: found, driver: "fake") { _ in [] }
+  }
+
+  func reachability(of devices: [DeviceName]) -> Reachability { .assumed(count: devices.count) }
+}
+
+/// A VMM with a real server at the other end of a real socket.
+final class TestVMM {
+  struct Gone: Error {}
+
+  private let socket: PacketSocket
+  private let thread: BlockingThread
+  private let ended = BlockingQueue<HelperServer.Ending>()
+  private var number: UInt32 = 0
+  private var early: [UInt32: HelperReply] = [:]
+  private(set) var events: [HelperEvent] = []
+  /// The file that came with the last reply that had one.
+  private(set) var file: SentFile?
+
+  init(_ devices: [any MigratableDevice], limits: HelperLimits = HelperLimits()) throws {
+    let (mine, theirs) = try PacketSocket.pair()
+    socket = mine
+    let host = FakeHost(devices)
+    thread = try BlockingThread(name: "helper") { [ended] in
+      guard let server = try? HelperServer(socket: theirs, host: host, limits: limits, version: "test") else { return }
+      ended.put(server.run())
+    }
+  }
+
+  /// Sends a request, with a duplicate of up to two descriptors.
+  func send(_ request: HelperRequest, _ first: SentFile? = nil, _ second: SentFile? = nil) throws -> UInt32 {
+    number += 1
+    let bytes = request.packet(number: number)
+    switch (first, second) {
+    case (let first?, let second?): try socket.send(bytes.span, with: first.descriptor, second.descriptor)
+    case (let first?, nil): try socket.send(bytes.span, with: first.descriptor)
+    default: try socket.send(bytes.span)
+    }
+    return number
+  }
+
+  func send(bytes: [UInt8]) throws { try socket.send(bytes.span) }
+
+  /// Waits for the reply to a request, keeping what comes before it.
+  func reply(to number: UInt32) throws -> HelperReply {
+    while true {
+      if let reply = early.removeValue(forKey: number) { return reply }
+      try takeOne()
+    }
+  }
+
+  func ask(_ request: HelperRequest, _ first: SentFile? = nil, _ second: SentFile? = nil) throws -> HelperReply {
+    try reply(to: send(request, first, second))
+  }
+
+  /// Waits until an event has come that is like that.
+  func wait(for isMeant: (HelperEvent) -> Bool) throws {
+    while !events.contains(where: isMeant) { try takeOne() }
+  }
+
+  private func takeOne() throws {
+    var buffer = [UInt8](repeating: 0, count: HelperPacket.maximumSize)
+    // A server that says nothing for so long never will.
+    let limit = monotonicMicroseconds() + 20_000_000
+    while monotonicMicroseconds() < limit {
+      var span = buffer.mutableSpan
+      switch try socket.receive(into: &span, waits: false) {
+      case .nothing: Pause.milliseconds(1)
+      case .packet(let size, var descriptors):
+        switch try HelperPacket.message(buffer.span.extracting(0..<size), descriptors: descriptors.count) {
+        case .reply(let number, _, let reply): early[number] = reply
+        case .event(let event): events.append(event)
+        }
+        if let first = descriptors.first.take() { file = SentFile(first) }
+        return
+      default: throw Gone()
+      }
+    }
+    throw Gone()
+  }
+
+  func hangUp() { socket.hangUp() }
+
+  /// Waits for the server's end.
+  func ending() -> HelperServer.Ending? { ended.take(until: monotonicMicroseconds() + 10_000_000) }
+}
