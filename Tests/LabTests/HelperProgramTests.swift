@@ -1,0 +1,80 @@
+// SPDX-License-Identifier: Apache-2.0
+import Foundation
+import Testing
+
+extension LabTests {
+  /// Two VMMs that share no code with the helper, each written from the header and the document.
+  @Suite(.serialized)
+  struct HelperProgramTests {
+    private static let root = URL(fileURLWithPath: #filePath).deletingLastPathComponent().deletingLastPathComponent()
+      .deletingLastPathComponent()
+    private static let helper = Lab.products.appendingPathComponent("vfio-ferry").path
+
+    /// Starts a program whose output is kept.
+    private func start(_ program: String, _ arguments: [String]) throws -> (Process, Pipe) {
+      let process = Process()
+      process.executableURL = URL(fileURLWithPath: program)
+      process.arguments = arguments
+      process.currentDirectoryURL = Self.root
+      let output = Pipe()
+      process.standardOutput = output
+      process.standardError = output
+      try process.run()
+      return (process, output)
+    }
+
+    private func end(_ running: (Process, Pipe)) -> (status: Int32, text: String) {
+      let text = String(decoding: running.1.fileHandleForReading.readDataToEndOfFile(), as: UTF8.self)
+      running.0.waitUntilExit()
+      return (running.0.terminationStatus, text)
+    }
+
+    @Test(
+      "a client in Python that knows the header and the document only moves devices and memory, and is told no untruth")
+    func python() throws {
+      let ended = try end(
+        start("/usr/bin/python3", ["Tests/helper-client/client.py", "--helper", Self.helper]))
+      let lines = ended.text.split(separator: "\n")
+      #expect(ended.status == 0, "\(lines.filter { !$0.hasPrefix("ok ") }.joined(separator: "\n"))")
+      #expect(lines.count { $0.hasPrefix("ok ") } > 100)
+    }
+
+    @Test("the example VMM in C moves two devices with what is in their registers, and their interrupts")
+    func example() throws {
+      let program = Self.root.appendingPathComponent(".build/vmm-example").path
+      try #require(FileManager.default.fileExists(atPath: program), "tools/vmm-example/build makes it")
+      let common = ["--peer", "/run/vmm-example-peer", "--helper", Self.helper, "--memory", "0"]
+      let devices = Lab.mtty
+      try #require(devices.count >= 4)
+      let destination = try start(program, ["destination", devices[2], devices[3], "--expect-mark"] + common)
+      let source = try end(start(program, ["source", devices[0], devices[1], "--mark"] + common))
+      let arrived = end(destination)
+      #expect(source.status == 0, "\(source.text)")
+      #expect(arrived.status == 0, "\(arrived.text)")
+    }
+
+    @Test(
+      "the example VMM moves devices under DMA and peer traffic with guest memory, and the referee has nothing to say",
+      .enabled(if: Lab.synthetic), arguments: [[], ["--pages-by-vmm"]])
+    func synthetic(options: [String]) throws {
+      let ended = try end(
+        start("/usr/bin/env", ["HELPER=\(Self.helper)", Self.root.path + "/tools/vmm-example/synthetic"] + options))
+      #expect(ended.status == 0, "\(ended.text)")
+      #expect(ended.text.contains("guest memory is what it was on the source"), "\(ended.text)")
+      var counts: [String: Int] = [:]
+      for line in ended.text.split(separator: "\n") {
+        let words = line.split(separator: " ")
+        if words.count == 2, let count = Int(words[1]) { counts[String(words[0]), default: 0] += count }
+      }
+      for name in ["dma_after_stop", "dma_unreported", "dma_unmapped_unreported", "peer_lost", "peer_doubled"] {
+        #expect(counts[name] == 0, "\(name)")
+      }
+      // The first device of the source is at work before the second is open, which is nobody's fault here.
+      let wrong = counts.filter {
+        ($0.key.hasPrefix("peer_arrived") && $0.key != "peer_arrived_closed") || $0.key == "peer_started_quiesced"
+      }
+      #expect(wrong.values.allSatisfy { $0 == 0 }, "\(wrong)")
+      #expect(counts["dma_pages"] ?? 0 > 1000 && counts["peer_received"] ?? 0 > 100 && counts["loads_verified"] == 2)
+    }
+  }
+}

@@ -1,0 +1,396 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
+"""Moves mtty devices and guest memory by `vfio-ferry helper`, as a VMM would, and checks what it is told.
+
+Runs as root on a kernel with mtty, iommufd and VFIO cdevs (tools/lab/run). One line a check on standard
+output, "ok ..." or "FAILED ..."; exit status 0 if none failed, else 1.
+"""
+import argparse, fcntl, os, struct, sys, time, traceback
+import vmm
+from vmm import *
+
+SEALS = fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_WRITE  # of what can't change any more
+failures = 0
+
+
+def check(what, right, detail=""):
+    global failures
+    failures += not right
+    print(f"ok {what}" if right else f"FAILED {what}: {detail}", flush=True)
+
+
+def same(what, value, expected):
+    check(what, value == expected, f"{value!r:.300}, not {expected!r:.300}")
+
+
+def refused(what, code, host, request, descriptors=(), **fields):
+    try:
+        host.call(request, descriptors, **fields)
+        check(what, False, "it was not refused")
+    except Refused as error:
+        check(what, error.code == code and error.text != "" and error.packet.request == P.numbers[request], f"{error}; not {code}")
+
+
+def until(what, condition, expected, patience=PATIENCE):
+    deadline = time.monotonic() + patience
+    while (value := condition()) != expected and time.monotonic() < deadline:
+        time.sleep(0.1)
+    same(what, value, expected)
+
+
+def conversation(host, _):
+    host.start(hello=False)
+    refused("before HELLO a request is refused", "WRONG_PHASE", host, "STATUS")
+    hello = host.call("HELLO", major=1, minor=7, features=0xFF00 | P.FEATURE_PAGES, version="client.py")
+    same("HELLO: the lower minor", (hello.major, hello.minor), (P.VERSION_MAJOR, P.VERSION_MINOR))
+    same("HELLO: features that both have", hello.features, P.FEATURE_PAGES)
+    check("HELLO: limits", 0 < hello.max_devices <= P.MAX_DEVICES and 0 < hello.max_memory <= P.MAX_MEMORY
+          and 0 < hello.max_mappings <= P.MAX_MAPPINGS and 0 < hello.max_blob <= P.MAX_BLOB and hello.version, vars(hello))
+    refused("a second HELLO", "WRONG_PHASE", host, "HELLO", major=1, version="again")
+    for number in (1, 2):
+        info = host.add(number)
+        check(f"device {number} is described", info.device == number and info.state == P.STATE_RUNNING and info.features == 7 and info.driver and info.reason
+              and info.can == P.DEVICE_CAN_SAVE | P.DEVICE_CAN_LOAD | P.DEVICE_CAN_RESUME and info.tracker == P.TRACKER_DEVICE, vars(info))
+    refused("a device twice", "EXISTS", host, "DEVICE_ADD", [host.devices[0].fd, host.iommufd], device=1, space=host.space,
+            flags=P.DEVICE_HAS_IOMMUFD, tracker=P.TRACKER_AUTO, name=host.devices[0].uuid)
+    refused("a device that there is not", "NO_SUCH", host, "DEVICE_DESCRIBE", device=3)
+    for request in ("STEP", "QUIESCE", "COMPLETE", "COMMIT"):
+        refused(f"{request} in SETUP", "WRONG_PHASE", host, request)
+    refused("BLOB_READ in SETUP", "WRONG_PHASE", host, "BLOB_READ", device=1)
+    file = memory_file(b"x" * 100)
+    refused("a blob that is too large", "LIMIT", host, "DEVICE_BLOB", [file], device=1, size=P.MAX_BLOB + 1)
+    refused("a blob beyond its file", "BAD_ARGUMENT", host, "DEVICE_BLOB", [file], device=1, size=101)
+    os.close(file)
+    host.call("DEVICE_REMOVE", device=2)
+    refused("a device that was removed", "NO_SUCH", host, "DEVICE_DESCRIBE", device=2)
+    same("added again", host.add(2).device, 2)
+    same("its state by an arc", host.call("DEVICE_ARC", device=1, state=P.STATE_STOP).state, P.STATE_STOP)
+    same("the kernel says so", host.states(), "STOP RUNNING")
+    host.call("RESUME")
+    same("RESUME in SETUP", host.states() + " " + host.phase(), "RUNNING RUNNING SETUP")
+    same("STATUS", (host.call("STATUS").devices, host.call("STATUS").hung, host.call("STATUS").vcpus_stopped), (2, 0, 0))
+    same("a farewell in SETUP", host.end(), 0)
+
+
+def packets(host, _):
+    def hello(text, **fields):
+        fields = dict(header_type=P.HELLO, header_size=P.size("hello"), header_number=1, major=1) | fields
+        return text, "VERSION" if fields["major"] != 1 else "BAD_PACKET", P.pack("hello", **fields)
+
+    for what, code, packet in (
+            hello("another major version", major=2), hello("a size that is wrong", header_size=64), hello("a number of 0", header_number=0),
+            hello("a descriptor that is not there", header_descriptors=1), hello("bytes after a NUL", version="a\0b")):
+        host.start(hello=False)
+        host.link.waiting = {1: "HELLO"}
+        host.link.sock.send(packet)
+        while host.link.receive(time.monotonic() + PATIENCE):
+            pass
+        got = list(host.link.replies.values()) + host.link.events
+        same(f"{what}: refused, and hung up", [P.name("CODE", packet.code) for packet in got], ["CODE_" + code])
+        print(f"   number {[packet.header_number for packet in got]}, exit status {host.end()}")
+
+
+def broken(host, what):
+    """What a host says when its stream breaks off: LINK_LOST, then FAILED with CODE_LINK, and it is as before."""
+    failed = host.event("FAILED", 30)
+    same(f"{what}: LINK_LOST, and its code", ("EVENT_LINK_LOST" in [e.what for e in host.link.events], P.name("CODE", failed.code)), (True, "CODE_LINK"))
+    print(f"   {failed.text}")
+    same(f"{what}: back", host.phase() + " " + host.states(), "SETUP RUNNING RUNNING")
+
+
+def move(source, target):
+    source.start(), target.start()
+    for number in (1, 2):
+        source.devices[number - 1].mark(0x15 * number), target.devices[number - 1].mark(0)
+    config = os.urandom(4096)
+    blob(source, 1, config, offset=123)
+    begin(source, target)
+    refused("QUIESCE before VCPUS_STOPPED", "WRONG_PHASE", source, "QUIESCE")
+    refused("COMPLETE in PRE_COPY", "WRONG_PHASE", source, "COMPLETE")
+    refused("DEVICE_RESET in PRE_COPY", "WRONG_PHASE", source, "DEVICE_RESET", device=1)
+    refused("BLOB_READ in LOADING", "WRONG_PHASE", target, "BLOB_READ", device=1)
+    until("in pre-copy until the stop", source.states, "PRE_COPY PRE_COPY")
+    advance(source, "STOPPED")
+    refused("COMMIT before COMPLETE", "WRONG_PHASE", source, "COMMIT")
+    same("source stopped", source.phase() + " " + source.states(), "STOPPED STOP_COPY STOP_COPY")
+    blob(source, 1, config)
+    source.call("COMPLETE")
+    same("source complete", source.phase(), "COMPLETE")
+    target.event("LOADED")
+    same("target loaded", target.phase() + " " + target.states(), "LOADED STOP STOP")
+    size, content, seals = blob_read(target, 1)
+    same("the blob", (size, content), (4096, config))
+    same("it can't change any more: its seals", seals & SEALS, SEALS)
+    same("no blob", blob_read(target, 2), (0, None))
+    same("the blob a second time", blob_read(target, 1)[1], config)
+    source.call("COMMIT")
+    same("source committed", source.phase() + " " + source.states(), "COMMITTED STOP STOP")
+    refused("RESUME after COMMIT", "WRONG_PHASE", source, "RESUME")
+    refused("ABORT after COMMIT", "WRONG_PHASE", source, "ABORT")
+    same("still stopped", source.states(), "STOP STOP")
+    target.call("RESUME")
+    same("target runs", target.phase() + " " + target.states(), "SETUP RUNNING RUNNING")
+    for number, device in enumerate(target.devices, 1):
+        same(f"marks of device {number}", device.marks(), Device.marks_of(0x15 * number))
+    same("farewells", (source.end(), target.end()), (0, 0))
+    source.start()
+    same("found stopped", [(info.state, info.can & 7) for info in source.info], [(P.STATE_STOP, 7)] * 2)
+    source.call("RESUME")
+    same("and resumed", source.states(), "RUNNING RUNNING")
+
+
+def abort(source, target, phase):
+    source.start(), target.start()
+    if phase != "SETUP":
+        begin(source, target)
+    if phase in ("STOPPED", "COMPLETE", "COMMITTED"):
+        advance(source, phase)
+    if phase == "QUIESCING":
+        source.call("VCPUS_STOPPED")
+        quiesce = source.link.post("QUIESCE")
+    if phase == "COMMITTED":
+        refused("abort in COMMITTED", "WRONG_PHASE", source, "ABORT")
+        source.end(), target.end()
+        source.start().call("RESUME")
+        target.start().call("RESUME")
+    else:
+        source.call("ABORT")
+        if phase == "QUIESCING":
+            try:
+                print("   QUIESCE came first:", source.link.reply(quiesce))
+            except Refused as error:
+                same("abort in QUIESCING ends QUIESCE", error.code, "ABORTED")
+        same(f"abort in {phase}: source is back", source.phase() + " " + source.states(), "SETUP RUNNING RUNNING")
+        if phase == "COMPLETE":  # the stream has come to its end: the target waits for its VMM's word
+            target.event("LOADED")
+            same("the target stays", target.phase(), "LOADED")
+            target.call("ABORT")
+        elif phase != "SETUP":
+            broken(target, f"abort in {phase}: target")
+        same(f"abort in {phase}: target is back", target.phase() + " " + target.states(), "SETUP RUNNING RUNNING")
+        if phase == "STOPPED":  # and once more, by the same helpers
+            begin(source, target)
+            advance(source, "COMMITTED")
+            target.event("LOADED")
+            target.call("RESUME")
+            same("moved after an abort", source.states() + " " + target.states(), "STOP STOP RUNNING RUNNING")
+            source.end()
+            source.start().call("RESUME")
+    same(f"abort in {phase}: farewells", (source.end(), target.end()), (0, 0))
+
+
+def abort_target(source, target, phase):
+    source.start(), target.start()
+    begin(source, target)
+    if phase == "LOADED":
+        advance(source, "COMPLETE")
+        target.event("LOADED")
+    target.call("ABORT")
+    same(f"abort in {phase}: target is back", target.phase() + " " + target.states(), "SETUP RUNNING RUNNING")
+    if phase == "LOADING":
+        broken(source, "its source")
+    else:
+        same("its source stays", source.phase(), "COMPLETE")
+        source.call("RESUME")
+    same(f"abort in {phase}: source runs", source.phase() + " " + source.states(), "SETUP RUNNING RUNNING")
+    same(f"abort in {phase}: farewells", (source.end(), target.end()), (0, 0))
+
+
+def hanging_up(source, target, phase):
+    source.start(), target.start()
+    begin(source, target)
+    if phase != "PRE_COPY":
+        advance(source, phase)
+    if phase == "COMPLETE":
+        target.event("LOADED")
+    else:
+        until("the target takes it in", lambda: "RESUMING" in target.states(), True, 5)
+    same("the source's helper ends with", source.end(), 1)
+    word = source.states().split()[0].lower().replace("_", "-")
+    check("one line on what it found", source.said().count("\n") == 1 and source.said().count(f" {word}") >= 2, source.said() + source.states())
+    if phase == "COMPLETE":
+        same("the target stays", target.phase(), "LOADED")
+    else:
+        broken(target, "the target")
+    same("the target's helper ends with", target.end(), 1 if phase == "COMPLETE" else 0)
+    source.start(), target.start()
+    source.call("RESUME"), target.call("RESUME")
+    same("and brought back", source.states() + " " + target.states(), "RUNNING RUNNING RUNNING RUNNING")
+    same("farewells", (source.end(), target.end()), (0, 0))
+
+
+def crash(source, target, phase):
+    """The target's VMM hangs up in the middle; its next helper finds RESUMING."""
+    source.start(), target.start()
+    begin(source, target)
+    until("the target takes it in", lambda: "RESUMING" in target.states(), True, 10)
+    same("the target's helper ends with", target.end(), 1)
+    check("one line on what it found", target.said().count("\n") == 1 and target.said().count("resuming") == 2, target.said() + target.states())
+    broken(source, "the source")
+    target.start()
+    for number, info in enumerate(target.info, 1):
+        same("what it finds", (P.name("STATE", info.state), info.can), ("STATE_RESUMING", P.DEVICE_NEEDS_RESET))
+        same("after a reset", target.call("DEVICE_RESET", device=number).state, P.STATE_RUNNING)
+    same("farewells", (source.end(), target.end()), (0, 0))
+
+
+def killed(source, target, phase):
+    """The source's helper dies; the VMM starts another."""
+    source.start(), target.start()
+    begin(source, target)
+    advance(source, phase)
+    source.process.kill()
+    source.end()
+    broken(target, "the target")
+    source.start()
+    same("what the next finds", [(P.name("STATE", i.state), i.can) for i in source.info], [("STATE_STOP_COPY", P.DEVICE_CAN_RESUME)] * 2)
+    source.call("RESUME")
+    same("and brings back", source.states(), "RUNNING RUNNING")
+    same("farewells", (source.end(), target.end()), (0, 0))
+
+
+def prepare(source, target, by_helper):
+    for host in source, target:
+        host.start(add=False)
+        host.add(1, tracker=P.TRACKER_EVERYTHING)
+        host.add(2)
+    size = sum(size for _, size in RANGES)
+    memories = Memory(source, os.urandom(size)), Memory(target, bytes(size))
+    memories[0].add(by_helper)
+    if by_helper:
+        memories[1].add(True)
+    return memories
+
+
+def tracking_add(host, bitmap, guest):
+    """Says that a page is dirty; False where the helper does not know this request."""
+    [(word, bit)] = bitmap.pages([(guest, 1)])
+    file = memory_file(bytes(8 * len(bitmap.words)))
+    os.pwrite(file, struct.pack("Q", 1 << bit), 8 * word)
+    try:
+        host.call("TRACKING_ADD", [file])
+    except Refused as error:
+        same("TRACKING_ADD", error.code, "UNKNOWN_REQUEST")
+        return False
+    finally:
+        os.close(file)
+    return True
+
+
+def by_helper(source, target):
+    here, there = prepare(source, target, True)
+    refused("guest memory that overlaps some", "EXISTS", source, "MEMORY_ADD", guest=0x9000, size=PAGE)
+    refused("a mapping that overlaps one", "EXISTS", source, "MAP_ADD", space=source.space, address=0x98000, size=PAGE, guest=0x8000)
+    refused("a mapping that there is not", "NO_SUCH", source, "MAP_REMOVE", space=source.space, address=0x98000, size=PAGE, guest=0x98000)
+    refused("pages without TRACKING_START", "WRONG_PHASE", source, "SAVE_BEGIN", [0, 1], flags=P.SAVE_PAGES_BY_HELPER, last_resort=P.RESORT_FORCE,
+            downtime_us=1, interval_us=1000, quiescing_us=P.UNKNOWN, loading_us=P.UNKNOWN)
+    bitmap = Bitmap(source.call("TRACKING_START", page_size=PAGE))
+    refused("tracking twice", "EXISTS", source, "TRACKING_START", page_size=PAGE)
+    begin(source, target, P.SAVE_PAGES_BY_HELPER, P.LOAD_PAGES)
+    refused("STEP where the helper sends", "WRONG_PHASE", source, "STEP")
+    source.event("READY")
+    source.call("VCPUS_STOPPED")
+    here.bytes[here.offset(MAPPED[0][0] + 0x123456)] ^= 0xFF  # a device's last write
+    here.bytes[here.offset(MAPPED[1][0])] ^= 0xFF
+    known = len(bitmap.pages((guest, size) for guest, size, _ in MAPPED))
+    if tracking_add(source, bitmap, RANGES[0][0]):  # a vCPU's, where no device can write
+        here.bytes[here.offset(RANGES[0][0])] ^= 0xFF
+        known += 1
+    estimate = source.call("QUIESCE")
+    same("QUIESCE gives the last reading", (estimate.is_last, estimate.dirty), (1, known))
+    source.call("COMPLETE")
+    try:
+        target.event("LOADED")
+    except AssertionError as error:
+        check("everything is loaded", False, error)
+    check("memory is the same, sent by the helper", here.bytes[:] == there.bytes[:])
+    source.call("COMMIT")
+    target.call("RESUME")
+    same("farewells", (source.end(), target.end()), (0, 0))
+    here.close(), there.close()
+
+
+def by_vmm(source, target):
+    here, there = prepare(source, target, False)
+    first = source.call("TRACKING_START", page_size=65536)
+    bitmap = Bitmap(first)
+    same("everything is dirty at first", (len(bitmap.dirty()), first.dirty), (len(bitmap.pages(RANGES)),) * 2)
+    for bit in bitmap.dirty():
+        bitmap.clear(bit)
+    mapped = set(bitmap.pages((guest, size) for guest, size, _ in MAPPED))
+    again = source.call("TRACKING_READ")
+    same("then what devices can write", (set(bitmap.dirty()), again.dirty, again.words), (mapped, len(mapped), first.words))
+    source.call("TRACKING_STOP")
+    bitmap = Bitmap(source.call("TRACKING_START", page_size=65536))
+    same("everything again", len(bitmap.dirty()), len(bitmap.pages(RANGES)))
+    begin(source, target, P.SAVE_PAGES_BY_VMM)
+    refused("TRACKING_READ in PRE_COPY", "WRONG_PHASE", source, "TRACKING_READ")
+    own, sent, rounds = max(bitmap.pages(RANGES)), 0, 0  # a page of the third range, which no device can write
+
+    def send(leave=()):
+        total = 0
+        for bit, (low, high) in bitmap.dirty().items():
+            if bit not in leave:
+                at = slice(here.offset(low), here.offset(low) + high - low)
+                there.bytes[at] = here.bytes[at]
+                bitmap.clear(bit)
+                total += high - low
+        return total
+
+    while True:
+        estimate = source.call("STEP", bytes=sent)
+        rounds += 1
+        expected = set(bitmap.pages(RANGES)) if rounds == 1 else mapped | {own}
+        same(f"round {rounds}: its pages", (set(bitmap.dirty()), estimate.dirty, estimate.round), (expected, len(expected), rounds))
+        sent = send()
+        if estimate.verdict in (P.VERDICT_STOP, P.VERDICT_FORCE) or rounds == 10:
+            break
+        bitmap.set(own)  # a vCPU's write
+    source.call("VCPUS_STOPPED")
+    here.bytes[here.offset(MAPPED[0][0] + 0x123456)] ^= 0xFF  # a device's last write
+    estimate = source.call("QUIESCE", bytes=sent)
+    same("QUIESCE gives the last reading", (estimate.is_last, set(bitmap.dirty()), estimate.dirty), (1, mapped, len(mapped)))
+    sent = send(leave=[min(mapped)])
+    refused("COMPLETE with a page that was not sent", "REFUSED", source, "COMPLETE", bytes=sent)
+    same("and it is STOPPED still", source.phase(), "STOPPED")
+    source.call("COMPLETE", bytes=sent + send())
+    target.event("LOADED")
+    check("memory is the same, sent by the VMM", here.bytes[:] == there.bytes[:])
+    source.call("COMMIT")
+    target.call("RESUME")
+    same("farewells", (source.end(), target.end()), (0, 0))
+    here.close()
+
+
+PARTS = [("mtty", conversation), ("mtty", packets), ("mtty", move)]
+PARTS += [("mtty", abort, phase) for phase in ("SETUP", "PRE_COPY", "QUIESCING", "STOPPED", "COMPLETE", "COMMITTED")]
+PARTS += [("mtty", abort_target, phase) for phase in ("LOADING", "LOADED")]
+PARTS += [("mtty", hanging_up, phase) for phase in ("PRE_COPY", "STOPPED", "COMPLETE")]
+PARTS += [("mtty", crash, "LOADING"), ("mtty", killed, "STOPPED"), ("memory", by_helper), ("memory", by_vmm)]
+
+
+def main():
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--once", metavar="SCENARIO", help="mtty, memory, or one part of them; without it, all")
+    parser.add_argument("--helper", default=os.environ.get("VFIO_FERRY", "vfio-ferry"), help="the executable")
+    parser.add_argument("--trace", action="store_true", help="print each packet on standard error")
+    options = parser.parse_args()
+    vmm.HELPER, vmm.TRACE = options.helper, options.trace
+    chosen = [part for part in PARTS if options.once in (None, part[0], part[1].__name__)]
+    if not chosen:
+        parser.error(f"no scenario {options.once}")
+    for scenario, part, *arguments in chosen:
+        print("   --", scenario, part.__name__, *arguments, flush=True)
+        source, target = Host("source"), Host("target")
+        try:
+            part(source, target, *arguments)
+        except Exception as error:
+            traceback.print_exc()
+            check(f"{part.__name__} {arguments}", False, f"{type(error).__name__}: {error}; helpers: {source.said()}|{target.said()}")
+        finally:
+            source.remove(), target.remove()
+    return 1 if failures else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
