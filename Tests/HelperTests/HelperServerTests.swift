@@ -201,7 +201,7 @@ struct HelperServerTests {
       #expect(source.ending()?.status == 0)
     }
     // Threads that were left to end by themselves.
-    for _ in 0..<200 where Files.names(in: "/proc/self/fd").count > before { Pause.milliseconds(10) }
+    for _ in 0..<2000 where Files.names(in: "/proc/self/fd").count > before { Pause.milliseconds(10) }
     #expect(Files.names(in: "/proc/self/fd").count <= before)
   }
 
