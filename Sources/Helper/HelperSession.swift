@@ -120,6 +120,8 @@ public struct HelperSession: Sendable {
     case memory(mappings: Int)
     case mapping
     case unmapping
+    /// Pages become dirty.
+    case marking
     case tracking
     /// A session begins to run.
     case begin

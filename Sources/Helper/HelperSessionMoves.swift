@@ -22,6 +22,11 @@ extension HelperSession {
         )
       }
       try requireNothing(waitingFor: .step, "a step is under way: its pages come with its reply")
+      // What these make dirty has to be there before the last reading, after which nothing is looked for.
+      for what in [Waiting.marking, .mapping, .unmapping] {
+        try requireNothing(
+          waitingFor: what, "dirty pages or mappings are still being taken in: wait for the replies of these requests")
+      }
       waiting[number] = .quiesce
       return enter(.quiescing) + takeBack(bytes) + [.order(.stop)]
     case .complete(let bytes):
@@ -166,7 +171,7 @@ extension HelperSession {
       // What was loaded is gone: now the device.
       forget(id)
       return enter(.setup) + perform(number, .release(id))
-    case .task, .adopt, .memory, .mapping, .tracking, .begin, .unmapping, .empty:
+    case .task, .adopt, .memory, .mapping, .tracking, .marking, .begin, .unmapping, .empty:
       waiting[number] = nil
       if what == .unmapping { mappings -= 1 }
       return what == .empty ? enter(.setup) + [.reply(number, .done)] + endUnbegun(.done) : [.reply(number, reply)]
@@ -192,7 +197,7 @@ extension HelperSession {
       return enter(phaseBefore) + [reply] + endUnbegun(.failure(failure))
     case .empty:
       return enter(.setup) + [reply]
-    case .task, .unmapping, .step, .quiesce, .complete: break
+    case .task, .unmapping, .marking, .step, .quiesce, .complete: break
     }
     return [reply]
   }

@@ -182,7 +182,7 @@ extension HelperSession {
     case .addDirtyPages:
       try require(.setup, .preCopy, hint: "the last of them come before VFIO_FERRY_QUIESCE")
       try requireTracking()
-      return perform(number, .addDirtyPages)
+      return perform(number, .addDirtyPages, waiting: .marking)
     case .stopTracking:
       try require(.setup)
       try requireTracking()
