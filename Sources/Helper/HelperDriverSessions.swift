@@ -15,11 +15,16 @@ extension HelperDriver {
   }
 
   func order(_ order: HelperSession.Order) {
-    let states = state.withLock { state in state.order.map { state.blobs[$0] } }
     switch order {
     case .round: tell { $0.order(.round) }
     case .stop: tell { $0.order(.stop) }
-    case .finish: tell { $0.order(.finish(vmmStates: states)) }
+    case .finish:
+      // Behind the blobs that came before it, and for this session only.
+      let (runner, ids) = state.withLock { ($0.runner, $0.order) }
+      planning.put { [self] in
+        let states = state.withLock { state in ids.map { state.blobs[$0] } }
+        runner?.order(.finish(vmmStates: states))
+      }
     }
   }
 
