@@ -140,20 +140,22 @@ final class HelperDriver: Sendable {
         held.device.withLock { $0 = adopted }
         mailbox.put(.finished(number, .device(try describe(held))))
       } catch {
-        forget(wanted.device)
+        forget(held)
         mailbox.put(.finished(number, .failure(error)))
       }
     }
   }
 
-  private func forget(_ id: UInt32) {
-    let held = state.withLock { state in
-      state.blobs[id] = nil
-      state.arrivedBlobs[id] = nil
-      return state.devices.removeValue(forKey: id)
+  private func forget(_ held: Held) {
+    state.withLock { state in
+      // Another device may have its number by now.
+      guard state.devices[held.id] === held else { return }
+      state.devices[held.id] = nil
+      state.blobs[held.id] = nil
+      state.arrivedBlobs[held.id] = nil
     }
-    held?.device.withLock { $0 = nil }
-    held?.lane.abandon()
+    held.device.withLock { $0 = nil }
+    held.lane.abandon()
   }
 
   private func asking(
@@ -202,19 +204,19 @@ final class HelperDriver: Sendable {
   }
 
   private func release(_ id: UInt32, _ number: UInt32) {
-    on(id, number) { [self] _ in
-      forget(id)
+    on(id, number) { [self] held in
+      forget(held)
       return .done
     }
   }
 
   /// Closes all that is held of every device.
   func letGo() {
-    let ids = state.withLock { state in
+    let all = state.withLock { state in
       state.runner = nil
-      return Array(state.devices.keys)
+      return Array(state.devices.values)
     }
-    for id in ids { forget(id) }
+    for held in all { forget(held) }
     memory.letGo()
   }
 
