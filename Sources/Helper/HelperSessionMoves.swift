@@ -170,7 +170,7 @@ extension HelperSession {
       if run != nil { return [] }
       // What was loaded is gone: now the device.
       forget(id)
-      return enter(.setup) + perform(number, .release(id))
+      return enter(.setup) + perform(number, .release(id)) + endUnbegun(.done)
     case .task, .adopt, .memory, .mapping, .tracking, .marking, .begin, .unmapping, .empty:
       waiting[number] = nil
       if what == .unmapping { mappings -= 1 }
@@ -196,7 +196,7 @@ extension HelperSession {
       run = nil
       return enter(phaseBefore) + [reply] + endUnbegun(.failure(failure))
     case .empty:
-      return enter(.setup) + [reply]
+      return enter(.setup) + [reply] + self.reply(.abort, .failure(failure)) + leftovers()
     case .task, .unmapping, .marking, .step, .quiesce, .complete: break
     }
     return [reply]

@@ -86,14 +86,35 @@ extension HelperSession {
     let failure = outcome.fault.map { self.failure($0, outcome) }
     switch (run, failure) {
     case (.save, nil):
+      // It was over before it heard that it should go back: it does so from there.
+      if let number = firstLeftWanting {
+        let failure = HelperFailure(.aborted, "it was complete when it was aborted, and goes back")
+        return enter(.complete) + reply(.complete, .failure(failure)) + runAgain(number)
+      }
       return enter(.complete) + reply(.complete, .done) + leftovers()
     case (.load, nil):
+      if let number = firstLeftWanting {
+        if waiting[number] == .abort { waiting[number] = .empty }
+        phaseBefore = .setup
+        return enter(.goingBack) + [.perform(number, .reset(order))]
+      }
       return enter(.loaded) + [.event(.loaded)] + leftovers()
     case (.resume, nil):
       vcpusAreStopped = false
       return enter(.setup) + reply(.resume, .done) + reply(.abort, .done) + leftovers()
     case (.save, let failure?), (.load, let failure?), (.resume, let failure?):
       return end(failure, outcome, run)
+    }
+  }
+
+  /// The first request that waits until everything has gone back.
+  private var firstLeftWanting: UInt32? {
+    waiting.keys.sorted().first { number in
+      guard let what = waiting[number] else { return false }
+      switch what {
+      case .abort, .remove: return true
+      default: return false
+      }
     }
   }
 
@@ -124,7 +145,7 @@ extension HelperSession {
   }
 
   /// Devices that were to be removed once everything is back.
-  private mutating func leftovers() -> [Action] {
+  mutating func leftovers() -> [Action] {
     isAborting = false
     var actions: [Action] = []
     for number in waiting.keys.sorted() {
@@ -140,7 +161,7 @@ extension HelperSession {
     return actions
   }
 
-  private mutating func reply(_ what: Waiting, _ reply: HelperReply) -> [Action] {
+  mutating func reply(_ what: Waiting, _ reply: HelperReply) -> [Action] {
     let numbers = waiting.filter { $0.value == what }.map(\.key).sorted()
     for number in numbers { waiting[number] = nil }
     return numbers.map { .reply($0, reply) }

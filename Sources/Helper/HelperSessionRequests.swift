@@ -95,7 +95,10 @@ extension HelperSession {
 
   private mutating func remove(_ id: UInt32, _ number: UInt32) throws(HelperFailure) -> [Action] {
     let device = try device(id)
-    if phase == .loaded { return enter(.goingBack) + perform(number, .reset(order), waiting: .remove(id)) }
+    if phase == .loaded {
+      phaseBefore = .setup
+      return enter(.goingBack) + perform(number, .reset(order), waiting: .remove(id))
+    }
     if phase == .complete {
       waiting[number] = .remove(id)
       return runAgain(number)
