@@ -116,6 +116,8 @@ extension HelperSession {
     case .preCopy, .quiescing, .stopped, .loading:
       waiting[number] = .abort
       return interrupt("the VMM aborts")
+    case .resuming where phaseBefore == .loaded:
+      throw HelperFailure(.wrongPhase, "the devices are being started as the VMM said: wait for the reply to RESUME")
     case .goingBack, .resuming:
       waiting[number] = .abort
       return []
