@@ -24,8 +24,11 @@ extension HelperSession {
     case .decided(let decision): return take(decision)
     case .ready: return [.event(.ready(estimate))]
     case .hung(let index, let request, let waited):
-      devices[number(index)]?.isHung = true
-      return [.event(.hung(device: number(index), phase, microseconds: waited, "\(request) has not come back"))]
+      let id = number(index)
+      devices[id]?.isHung = true
+      let event = Action.event(.hung(device: id, phase, microseconds: waited, "\(request) has not come back"))
+      // Whoever removes it waits for it no longer.
+      return waiting.values.contains(.remove(id)) ? [event, .declareDead(id)] : [event]
     case .slow(.readingPages, let waited):
       return [.event(.slow(device: 0, phase, microseconds: waited, "reading the trackers of dirty pages"))]
     case .slow(.limiting(let index), let waited):

@@ -112,8 +112,9 @@ extension HelperSession {
     }
     // What runs goes back first, as after an abort.
     waiting[number] = .remove(id)
-    if device.isHung { return interrupt("device \(id) is removed") + [.declareDead(id)] }
-    return interrupt("device \(id) is removed")
+    // Said again, it would give up every device that hangs, and not only this one.
+    let back: [Action] = isAborting ? [] : interrupt("device \(id) is removed")
+    return device.isHung ? back + [.declareDead(id)] : back
   }
 
   mutating func forget(_ id: UInt32) {
