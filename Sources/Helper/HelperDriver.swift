@@ -34,6 +34,8 @@ final class HelperDriver: Sendable {
     /// What the VMM keeps of each device, on its way to the other side; and what came from there.
     var blobs: [UInt32: [UInt8]] = [:]
     var arrivedBlobs: [UInt32: [UInt8]] = [:]
+    /// Guest memory that comes in with the running session.
+    var arriving: ArrivingMemory?
   }
 
   let host: any HelperHost

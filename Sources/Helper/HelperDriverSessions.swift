@@ -8,7 +8,12 @@ internal import Transport
 /// The session that runs: how it is made ready, told of orders, and ended.
 extension HelperDriver {
   func tellVCPUsStopped() { tell { $0.tellVCPUsStopped() } }
-  func interrupt(_ reason: String) { tell { $0.interrupt(reason: reason) } }
+
+  func interrupt(_ reason: String) {
+    tell { $0.interrupt(reason: reason) }
+    // Everything may be in the devices, so that only memory is waited for.
+    state.withLock { $0.arriving }?.cancel()
+  }
 
   func declareDead(_ id: UInt32) {
     if let index = state.withLock({ $0.order.firstIndex(of: id) }) { tell { $0.declareDead(device: index) } }
@@ -125,6 +130,7 @@ extension HelperDriver {
     if let limit = load.stepLimit { configuration.quiescing.stepLimit = limit }
     let arriving =
       load.pages ? try memory.receive(carried) { [self] reason in interrupt("guest memory: \(reason)") } : nil
+    state.withLock { $0.arriving = arriving }
     do throws(HelperFailure) {
       try run(
         LoadSession(devices: group.described, plan: group.plan, configuration: configuration), group, ids, memory: nil,
@@ -133,11 +139,17 @@ extension HelperDriver {
         state.withLock { state in
           for (id, bytes) in zip(ids, ended.vmmStates) { state.arrivedBlobs[id] = bytes }
         }
-        guard outcome.fault == nil else { return arriving?.cancel() ?? () }
+        guard outcome.fault == nil else {
+          arriving?.cancel()
+          // Nothing is written to guest memory any more when the VMM hears of the end.
+          _ = arriving?.wait()
+          return
+        }
         if let error = arriving?.wait() { void(&outcome, group, error) }
       }
     } catch {
       arriving?.cancel()
+      state.withLock { $0.arriving = nil }
       throw error
     }
     return .done
@@ -210,7 +222,10 @@ extension HelperDriver {
   }
 
   private func end(_ outcome: SessionOutcome) {
-    state.withLock { $0.runner = nil }
+    state.withLock { state in
+      state.runner = nil
+      state.arriving = nil
+    }
     mailbox.put(.sessionEnded(outcome))
   }
 }

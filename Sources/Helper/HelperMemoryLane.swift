@@ -234,7 +234,7 @@ final class ArrivingMemory: Sendable {
     self.ended = ended
     receiver = try GuestMemoryReceiver(into: files, channel: channel, checksum: .xxh3) { error in
       ended.error.withLock { $0 = error }
-      if let error { failed("\(error)") }
+      if let error, error != .cancelled { failed("\(error)") }
     }
   }
 
