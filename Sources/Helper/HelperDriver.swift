@@ -34,6 +34,8 @@ final class HelperDriver: Sendable {
     /// What the VMM keeps of each device, on its way to the other side; and what came from there.
     var blobs: [UInt32: [UInt8]] = [:]
     var arrivedBlobs: [UInt32: [UInt8]] = [:]
+    /// Devices that are being let go of, by the request that waits for that.
+    var releases: [UInt32: Held] = [:]
     /// Guest memory that comes in with the running session.
     var arriving: ArrivingMemory?
   }
@@ -206,10 +208,28 @@ final class HelperDriver: Sendable {
   }
 
   private func release(_ id: UInt32, _ number: UInt32) {
-    on(id, number) { [self] held in
-      forget(held)
-      return .done
+    guard let held = held(id) else {
+      return mailbox.put(.finished(number, .failure(HelperFailure(.noSuch, device: id, "device \(id) is gone"))))
     }
+    state.withLock { $0.releases[number] = held }
+    // Its tracker holds it too.
+    memory.forget(id) { [self] in
+      held.lane.put { [self] in
+        forget(held)
+        let isAwaited = state.withLock { state in
+          guard state.releases[number] === held else { return false }
+          state.releases[number] = nil
+          return true
+        }
+        if isAwaited { mailbox.put(.finished(number, .done)) }
+      }
+    }
+  }
+
+  /// Nobody waits any longer for a device that is being let go of.
+  /// - Returns: whether that was still under way; otherwise its end is in the mailbox.
+  func giveUpRelease(_ number: UInt32) -> Bool {
+    state.withLock { $0.releases.removeValue(forKey: number) != nil }
   }
 
   /// Closes all that is held of every device.

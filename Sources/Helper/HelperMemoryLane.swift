@@ -135,6 +135,20 @@ final class HelperMemoryLane: Sendable {
     for id in tracked { try asking { () throws(GuestTrackingError) in try tracking.removeDevice(id) } }
   }
 
+  /// A device goes: it is tracked no longer.
+  /// - Parameter next: done then.
+  func forget(_ id: UInt32, then next: @escaping @Sendable () -> Void) {
+    lane.put { [self] in
+      let isTracked = state.withLock { state in
+        let isTracked = state.tracked.contains(id)
+        state.tracked.removeAll { $0 == id }
+        return isTracked
+      }
+      if isTracked { try? tracking.removeDevice(id) }
+      next()
+    }
+  }
+
   /// What the VMM knows to be dirty, the vCPUs' writes above all, in a bitmap like the helper's.
   private func addDirtyPages(_ carried: Carried) throws(HelperFailure) {
     let count = tracking.layout?.wordCount ?? 0

@@ -158,7 +158,7 @@ public final class HelperServer {
   /// Devices that can't be let go of, because a call on them does not come back.
   private func endRemovals() {
     let now = monotonicMicroseconds()
-    for removal in removals where removal.due <= now {
+    for removal in removals where removal.due <= now && driver.giveUpRelease(removal.number) {
       let failure = HelperFailure(
         .hung, device: removal.device,
         "a call on device \(removal.device) has not come back: it is let go of when that does")
