@@ -168,7 +168,12 @@ public final class HelperServer {
   }
 
   private func tell(_ event: HelperEvent) {
-    if case .progress = event, outgoing.count > Self.mostWaiting / 2 { return }
+    if outgoing.count > Self.mostWaiting / 2 {
+      switch event {
+      case .progress, .decision, .throttle: return
+      default: break
+      }
+    }
     if let line = event.line { log(line) }
     send(event.packet, nil)
   }
