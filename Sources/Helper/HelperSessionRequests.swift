@@ -3,6 +3,9 @@ internal import Migration
 
 /// What may be asked when, and what comes of it: the table in docs/helper-protocol.md.
 extension HelperSession {
+  /// The most requests that may wait for their replies.
+  private static let mostWaiting = 4096
+
   mutating func take(_ request: HelperRequest, _ number: UInt32) -> [Action] {
     if waiting[number] != nil {
       let text = "request \(number) has no reply yet: give each request a number of its own"
@@ -11,6 +14,9 @@ extension HelperSession {
     do throws(HelperFailure) {
       if case .hello(let major, let minor, let theirs, _) = request { return try greet(number, major, minor, theirs) }
       guard minor != nil else { throw HelperFailure(.wrongPhase, "say hello first (VFIO_FERRY_HELLO)") }
+      guard waiting.count < Self.mostWaiting else {
+        throw HelperFailure(.limit, "\(waiting.count) requests have no reply yet: wait for some")
+      }
       return try carryOut(request, number)
     } catch {
       return [.reply(number, .failure(error))] + (error.code == .version ? [.end(1, error.text)] : [])
