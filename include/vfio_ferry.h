@@ -220,7 +220,8 @@ struct vfio_ferry_device_add {
   uint32_t device;       /* what both call it: 1 to 2^31 - 1, the VMM's choice; on both sides of a move in the same order */
   uint32_t flags;        /* VFIO_FERRY_DEVICE_HAS_... */
   uint32_t space;        /* its I/O address space, the same for devices that share one: its IOMMU_IOAS_ALLOC where an iommufd comes with it,
-                          * otherwise a number of the VMM's choice; not 0 */
+                          * otherwise a number of the VMM's choice; not 0. All devices
+                          * with an iommufd are in one and the same: the numbers of two would be mixed up */
   uint32_t tracker;      /* VFIO_FERRY_TRACKER_... */
   uint32_t number;       /* see flags; 0 without */
   uint32_t page_table;   /* see flags; 0 without */
