@@ -3,7 +3,6 @@ internal import Engine
 internal import LinuxIO
 internal import Migration
 internal import Synchronization
-internal import Transport
 internal import VFIO
 
 /// Carries out what a ``HelperSession`` decides: on a lane for each device, one for memory, one for plans, and a thread for the

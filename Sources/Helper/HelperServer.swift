@@ -1,5 +1,4 @@
 // SPDX-License-Identifier: Apache-2.0
-internal import CVFIO
 public import LinuxIO
 internal import Migration
 

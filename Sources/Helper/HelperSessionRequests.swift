@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
+internal import CVFIO
 internal import Migration
 
 /// What may be asked when, and what comes of it: the table in docs/helper-protocol.md.
@@ -232,8 +233,8 @@ extension HelperSession {
   }
 }
 
-/// The version of the protocol that this code speaks: `VFIO_FERRY_VERSION_MAJOR` and `_MINOR`.
-enum HelperVersion {
-  static let major: UInt32 = 1
-  static let minor: UInt32 = 0
+/// The version of the protocol that the header is.
+private enum HelperVersion {
+  static let major = UInt32(VFIO_FERRY_VERSION_MAJOR)
+  static let minor = UInt32(VFIO_FERRY_VERSION_MINOR)
 }
