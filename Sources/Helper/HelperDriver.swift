@@ -196,11 +196,18 @@ final class HelperDriver: Sendable {
     planning.put { [self] in
       answer(number) { () throws(HelperFailure) in
         var last: HelperDeviceInfo?
+        var first: HelperFailure?
         for id in ids {
           guard let held = held(id) else { continue }
-          try asking(held) { (device) throws(DeviceError) in try device.reset() }
-          last = try describe(held)
+          do throws(HelperFailure) {
+            try asking(held) { (device) throws(DeviceError) in try device.reset() }
+            last = try describe(held)
+          } catch {
+            // What was loaded into the others goes all the same.
+            first = first ?? error
+          }
         }
+        if let first { throw first }
         return last.map { .device($0) } ?? .done
       }
     }

@@ -12,10 +12,10 @@ import Testing
 struct HelperServerTests {
   private static let features: MigrationFeatures = [.stopCopy, .p2p, .preCopy]
 
-  private static func device(_ index: Int, bytes: Int = 300_000) -> FakeDevice {
+  private static func device(_ index: Int, bytes: Int = 300_000, script: Script = Script()) -> FakeDevice {
     FakeDevice(
       "0000:00:0\(index).0", features: features, image: (0..<bytes).map { UInt8(truncatingIfNeeded: $0 &* 7 &+ index) },
-      script: Script())
+      script: script)
   }
 
   private static func wanted(_ device: FakeDevice, _ id: UInt32) -> HelperDevice {
@@ -134,6 +134,37 @@ struct HelperServerTests {
     #expect(try source.ask(.abort) == .done)
     source.hangUp()
     #expect(source.ending()?.status == 0)
+  }
+
+  /// A destination with two devices that are loaded; calls on the first go by the script.
+  private static func loaded(_ script: Script) throws -> (TestVMM, [FakeDevice]) {
+    let there = [device(0, bytes: 0, script: script), device(1, bytes: 0)]
+    let destination = try vmm(there)
+    let (near, far) = try streamPair()
+    #expect(try destination.ask(.beginLoad(HelperSessionBench.load), far) == .done)
+    let source = try source(at: .complete, [device(0), device(1)], near)
+    try destination.wait(for: isLoaded)
+    source.hangUp()
+    return (destination, there)
+  }
+
+  @Test("an abort of what was loaded resets every device, also behind one that can't be")
+  func abortLoaded() throws {
+    let clean = Script()
+    let (destination, there) = try Self.loaded(clean)
+    let calls = clean.calls
+    #expect(try destination.ask(.abort) == .done)
+    #expect(there.allSatisfy { $0.state == .running && $0.image.isEmpty })
+    // The next call of the first device is its reset.
+    let (other, failing) = try Self.loaded(Script(at: calls + 1, .fail(.inputOutput, leaves: .old)))
+    guard case .failure(let failure) = try other.ask(.abort) else {
+      Issue.record("a reset that fails is not told")
+      return
+    }
+    #expect(failure.code == .device && failure.device == 1)
+    #expect(failing[1].state == .running && failing[1].image.isEmpty)
+    destination.hangUp()
+    other.hangUp()
   }
 
   @Test("a VMM that dies takes no device towards running", arguments: Step.allCases)
