@@ -43,6 +43,7 @@ final class HelperDriver: Sendable {
   let mailbox: HelperMailbox
   let planning: Lane
   let memory: HelperMemoryLane
+  let gate = DeviceGate()
   let state = Mutex(State())
 
   init(host: any HelperHost, mailbox: HelperMailbox) throws(SystemError) {
@@ -139,7 +140,7 @@ final class HelperDriver: Sendable {
     state.withLock { $0.devices[wanted.device] = held }
     held.lane.put { [self] in
       do throws(HelperFailure) {
-        let adopted = try host.adopt(wanted, carried.take())
+        let adopted = try host.adopt(wanted, carried.take()).behind(gate)
         held.device.withLock { $0 = adopted }
         mailbox.put(.finished(number, .device(try describe(held))))
       } catch {

@@ -58,7 +58,8 @@ public final class HelperServer {
   /// - Parameter reason: for the log.
   public func terminate(_ reason: String) { mailbox.put(.terminated(reason)) }
 
-  /// Serves until the end. What is under way then ends with the process, which is to exit: nothing is moved by itself.
+  /// Serves until the end. What is under way then ends with the process, which is to exit; until it has, no device is asked to
+  /// change its state any more: see ``DeviceGate``.
   public func run() -> Ending {
     var buffer = [UInt8](repeating: 0, count: HelperPacket.maximumSize)
     while true {
@@ -202,6 +203,7 @@ public final class HelperServer {
   }
 
   private func end(_ status: Int32, _ words: String?) {
+    driver.gate.shut()
     if ending == nil { ending = Ending(status: status, words: words) }
   }
 }

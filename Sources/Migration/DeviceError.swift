@@ -104,6 +104,8 @@ public struct DeviceError: Error, Hashable, Sendable {
     case unexpectedState(MigrationState)
     /// It did not answer, and was declared dead.
     case noAnswer
+    /// It was not asked, because everything that moves it is over.
+    case notAsked
   }
 
   /// What was asked.
@@ -133,6 +135,7 @@ extension DeviceError: CustomStringConvertible {
     case .shortWrite(let taken, let all): "\(operation) took \(taken) of \(all) bytes"
     case .unexpectedState(let state): "\(operation) failed: the device is in \(state)"
     case .noAnswer: "\(operation) was never answered"
+    case .notAsked: "\(operation) was not asked for any more: this process ends"
     }
   }
 }

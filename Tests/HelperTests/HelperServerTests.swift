@@ -18,14 +18,14 @@ struct HelperServerTests {
       script: script)
   }
 
-  private static func wanted(_ device: FakeDevice, _ id: UInt32) -> HelperDevice {
+  private static func wanted(_ device: any MigratableDevice, _ id: UInt32) -> HelperDevice {
     HelperDevice(
       device: id, name: device.name, space: 1, tracker: .auto, support: .none, iommufdNumber: nil, pageTable: nil,
       logLimits: nil)
   }
 
   /// Two ends of a stream.
-  private static func streamPair() throws -> (SentFile, SentFile) {
+  static func streamPair() throws -> (SentFile, SentFile) {
     var numbers: [Int32] = [0, 0]
     try #require(
       unsafe socketpair(AF_UNIX, Int32(SOCK_STREAM.rawValue) | Int32(SOCK_CLOEXEC.rawValue), 0, &numbers) == 0)
@@ -36,8 +36,8 @@ struct HelperServerTests {
   }
 
   /// A VMM that has said hello and handed over its devices.
-  private static func vmm(_ devices: [FakeDevice]) throws -> TestVMM {
-    let vmm = try TestVMM(devices)
+  static func vmm(_ devices: [any MigratableDevice], over: @escaping @Sendable () -> Void = {}) throws -> TestVMM {
+    let vmm = try TestVMM(devices, over: over)
     #expect(
       try vmm.ask(.hello(major: 1, minor: 0, features: [.pages], version: "test"))
         == .hello(minor: 0, features: [.pages], HelperLimits(), version: "test"))
@@ -47,14 +47,14 @@ struct HelperServerTests {
         Issue.record("device \(index + 1) was not taken")
         continue
       }
-      #expect(info.features == features && info.state == device.state && info.driver == "fake")
+      #expect(info.features == features && info.state == .running && info.driver == "fake")
       #expect(info.tracker == .everything)
     }
     return vmm
   }
 
-  private static func isReady(_ event: HelperEvent) -> Bool { if case .ready = event { true } else { false } }
-  private static func isLoaded(_ event: HelperEvent) -> Bool { event == .loaded }
+  static func isReady(_ event: HelperEvent) -> Bool { if case .ready = event { true } else { false } }
+  static func isLoaded(_ event: HelperEvent) -> Bool { event == .loaded }
 
   @Test("a source and a destination: devices, what the VMM keeps of them, and who runs when")
   func move() throws {
@@ -103,8 +103,10 @@ struct HelperServerTests {
   /// How far a source has come.
   enum Step: CaseIterable { case begun, ready, stopped, quiesced, complete }
 
-  private static func source(at step: Step, _ devices: [FakeDevice], _ stream: SentFile) throws -> TestVMM {
-    let source = try vmm(devices)
+  static func source(
+    at step: Step, _ devices: [any MigratableDevice], _ stream: SentFile, over: @escaping @Sendable () -> Void = {}
+  ) throws -> TestVMM {
+    let source = try vmm(devices, over: over)
     _ = try source.ask(.beginSave(HelperSessionBench.save()), stream)
     if step == .begun { return source }
     try source.wait(for: isReady)
@@ -244,7 +246,7 @@ struct HelperServerTests {
   }
 
   /// A file for a stream that nobody reads.
-  private static func pipeToNowhere() throws -> (SentFile, SentFile) {
+  static func pipeToNowhere() throws -> (SentFile, SentFile) {
     let file = SentFile(try Descriptor.inMemory(name: "a stream"))
     return (file, file)
   }

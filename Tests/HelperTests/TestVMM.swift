@@ -11,10 +11,15 @@ import VFIO
 /// A host whose devices are made of memory.
 final class FakeHost: HelperHost {
   private let devices: [DeviceName: any MigratableDevice]
+  private let over: @Sendable () -> Void
 
-  init(_ devices: [any MigratableDevice]) {
+  /// - Parameter over: called when nothing of the helper is left: its threads have ended.
+  init(_ devices: [any MigratableDevice], over: @escaping @Sendable () -> Void = {}) {
+    self.over = over
     self.devices = Dictionary(uniqueKeysWithValues: devices.map { ($0.name, $0) })
   }
+
+  deinit { over() }
 
   func adopt(
     _ device: HelperDevice, _ descriptors: consuming ReceivedDescriptors
@@ -41,10 +46,13 @@ final class TestVMM {
   /// The file that came with the last reply that had one.
   private(set) var file: SentFile?
 
-  init(_ devices: [any MigratableDevice], limits: HelperLimits = HelperLimits()) throws {
+  init(
+    _ devices: [any MigratableDevice], limits: HelperLimits = HelperLimits(),
+    over: @escaping @Sendable () -> Void = {}
+  ) throws {
     let (mine, theirs) = try PacketSocket.pair()
     socket = mine
-    let host = FakeHost(devices)
+    let host = FakeHost(devices, over: over)
     thread = try BlockingThread(name: "helper") { [ended] in
       guard let server = try? HelperServer(socket: theirs, host: host, limits: limits, version: "test") else { return }
       ended.put(server.run())
