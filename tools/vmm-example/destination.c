@@ -87,12 +87,14 @@ enum ending destination_run(struct vmm *vmm) {
   if (!peer_accept(&vmm->peer, vmm->place, &agreed)) return ENDING_FAILED;
   vmm->pages = (enum pages)agreed.pages;
   say("connected: the other VMM has the same");
+  if (vmm->cut_at && !peer_keep(&vmm->peer)) return give_up(vmm);
   if (!prepare(vmm) || !load(vmm) || !restore(vmm)) return give_up(vmm);
 
   /* Step 6. What we say here is a promise: we can run it. */
   if (!peer_say(&vmm->peer, WORD_LOADED, 0) || !peer_await(&vmm->peer, WORD_COMMITTED)) return give_up(vmm);
-  reached(vmm, STEP_BEFORE_RESUME);
   /* From here on the guest is ours: the source never runs it again, whatever becomes of it. */
+  vmm->is_ours = true;
+  reached(vmm, STEP_BEFORE_RESUME);
   if (!resume(vmm)) {
     fail("the guest is ours, and does not run");
     return ENDING_FAILED;

@@ -39,6 +39,7 @@ bool helper_start(struct helper *helper, const char *program) {
   close(pair[1]);
   helper->socket = pair[0];
   helper->pid = pid;
+  say("helper: process %d", (int)pid);
   return true;
 }
 

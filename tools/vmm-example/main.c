@@ -33,37 +33,21 @@ static const char usage[] =
     "  --verify               source: have the destination compare a checksum of the memory\n"
     "  --mark                 source: write marks into the devices' registers before\n"
     "  --expect-mark          destination: look for them after\n"
-    "  --hold                 stay alive at the end, with the devices open, until SIGTERM\n"
+    "  --hold                 stay alive at the end, with the devices open, until SIGTERM. SIGUSR1 tells a source that has\n"
+    "                         committed, and does not know whether the guest runs there, that it does not, and never will\n"
     "  --crash-at STEP        kill this program at a step: see below\n"
     "  --helper-crash-at STEP kill the helper at a step\n"
+    "  --cut-at STEP          cut the link to the other VMM at a step\n"
+    "  --pause-at STEP        wait at a step until SIGUSR2, so that whatever is to die can be killed meanwhile\n"
     "  --quiet                print nothing but errors\n"
     "\n"
     "Exit status: 0 the guest runs on the destination; 1 it does not, or nobody knows; 2 misuse; 3 it runs on, on the source.\n"
     "Steps:";
 
-static const char *const step_names[STEP_COUNT] = {
-    [STEP_AFTER_HELLO] = "after-hello",
-    [STEP_AFTER_ADD] = "after-add",
-    [STEP_AFTER_MEMORY] = "after-memory",
-    [STEP_AFTER_TRACKING] = "after-tracking",
-    [STEP_AFTER_BEGIN] = "after-begin",
-    [STEP_AFTER_READY] = "after-ready",
-    [STEP_AFTER_VCPUS_STOPPED] = "after-vcpus-stopped",
-    [STEP_AFTER_QUIESCE] = "after-quiesce",
-    [STEP_AFTER_BLOBS] = "after-blobs",
-    [STEP_AFTER_COMPLETE] = "after-complete",
-    [STEP_BEFORE_COMMIT] = "before-commit",
-    [STEP_AFTER_COMMIT] = "after-commit",
-    [STEP_AFTER_LOADED] = "after-loaded",
-    [STEP_AFTER_RESTORE] = "after-restore",
-    [STEP_BEFORE_RESUME] = "before-resume",
-    [STEP_AFTER_RESUME] = "after-resume",
-};
-
 static struct vmm vmm = {
     .helper_program = "vfio-ferry",
     .helper = {.socket = -1},
-    .peer = {.control = -1, .stream = -1, .memory = -1},
+    .peer = {.control = -1, .stream = -1, .memory = -1, .kept = {-1, -1, -1}},
     .memory = {.bytes = 64 << 20, .guest = UINT64_C(0x100000000), .iova = UINT64_MAX, .file = -1},
     .pages = PAGES_BY_HELPER,
     .bitmap_file = -1,
@@ -117,8 +101,7 @@ bool fail_errno(const char *format, ...) {
 
 static void print_usage(FILE *file) {
   fputs(usage, file);
-  for (int i = 1; i < STEP_COUNT; i++) fprintf(file, "%s%s", i % 7 == 1 ? "\n  " : ", ", step_names[i]);
-  fputc('\n', file);
+  print_steps(file);
 }
 
 static _Noreturn void misuse(const char *text) {
@@ -136,17 +119,16 @@ static uint64_t number(const char *text) {
   return value << shift;
 }
 
-static enum step step_named(const char *text) {
-  for (int i = 1; i < STEP_COUNT; i++) {
-    if (strcmp(text, step_names[i]) == 0) return (enum step)i;
-  }
-  misuse("there is no such step");
+static enum step step(const char *text) {
+  enum step step = step_named(text);
+  if (step == STEP_NONE) misuse("there is no such step");
+  return step;
 }
 
 enum choice {
   OPTION_PEER = 1, OPTION_HELPER, OPTION_MEMORY, OPTION_GUEST, OPTION_IOVA, OPTION_RUN_FOR, OPTION_RUN_UNTIL_SIGNAL,
   OPTION_DOWNTIME, OPTION_FORCE, OPTION_PAGES_BY_VMM, OPTION_VCPU_WRITES, OPTION_VERIFY, OPTION_MARK, OPTION_HOLD,
-  OPTION_CRASH_AT, OPTION_HELPER_CRASH_AT, OPTION_QUIET, OPTION_HELP,
+  OPTION_CRASH_AT, OPTION_HELPER_CRASH_AT, OPTION_CUT_AT, OPTION_PAUSE_AT, OPTION_QUIET, OPTION_HELP,
 };
 
 static void take_option(int option, const char *value) {
@@ -165,8 +147,10 @@ static void take_option(int option, const char *value) {
     case OPTION_VERIFY: vmm.verifies = true; break;
     case OPTION_MARK: vmm.marks = true; break;
     case OPTION_HOLD: vmm.holds = true; break;
-    case OPTION_CRASH_AT: vmm.crash_at = step_named(value); break;
-    case OPTION_HELPER_CRASH_AT: vmm.helper_crash_at = step_named(value); break;
+    case OPTION_CRASH_AT: vmm.crash_at = step(value); break;
+    case OPTION_HELPER_CRASH_AT: vmm.helper_crash_at = step(value); break;
+    case OPTION_CUT_AT: vmm.cut_at = step(value); break;
+    case OPTION_PAUSE_AT: vmm.pause_at = step(value); break;
     case OPTION_QUIET: is_quiet = true; break;
     case OPTION_HELP: print_usage(stdout); exit(0);
     default: exit(2); /* getopt has said why */
@@ -192,6 +176,8 @@ static void take_arguments(int count, char **arguments) {
       {"hold", no_argument, NULL, OPTION_HOLD},
       {"crash-at", required_argument, NULL, OPTION_CRASH_AT},
       {"helper-crash-at", required_argument, NULL, OPTION_HELPER_CRASH_AT},
+      {"cut-at", required_argument, NULL, OPTION_CUT_AT},
+      {"pause-at", required_argument, NULL, OPTION_PAUSE_AT},
       {"quiet", no_argument, NULL, OPTION_QUIET},
       {"help", no_argument, NULL, OPTION_HELP},
       {0},
@@ -215,33 +201,23 @@ static void take_arguments(int count, char **arguments) {
   if (vmm.memory.bytes == 0) vmm.pages = PAGES_NONE;
 }
 
-/* ---- Steps, and the end ---- */
+/* ---- Signals ---- */
 
-void reached(struct vmm *self, enum step step) {
-  if (step == self->crash_at) {
-    say("crashing %s", step_names[step]);
-    fflush(NULL);
-    kill(getpid(), SIGKILL);
-  }
-  if (step == self->helper_crash_at) {
-    say("killing the helper %s", step_names[step]);
-    self->helper_crash_at = STEP_NONE;
-    helper_kill(&self->helper);
-  }
-}
-
-static void await_signal(int wanted) {
+int await_signal(int wanted, int other) {
   sigset_t signals;
   int signal;
   sigemptyset(&signals);
   sigaddset(&signals, wanted);
+  sigaddset(&signals, other);
   sigwait(&signals, &signal);
+  return signal;
 }
 
-void hold(const struct vmm *self) {
-  if (!self->holds) return;
-  say("holding the devices until SIGTERM");
-  await_signal(SIGTERM);
+static void forget_signal(int unwanted) {
+  sigset_t signals;
+  sigemptyset(&signals);
+  sigaddset(&signals, unwanted);
+  while (sigtimedwait(&signals, NULL, &(struct timespec){0}) == unwanted) continue;
 }
 
 /* Signals that are waited for wait for us, too. */
@@ -249,10 +225,13 @@ static void block_signals(void) {
   sigset_t signals;
   sigemptyset(&signals);
   if (vmm.holds) sigaddset(&signals, SIGTERM);
-  if (vmm.runs_until_signal) sigaddset(&signals, SIGUSR1);
+  if (vmm.holds || vmm.runs_until_signal) sigaddset(&signals, SIGUSR1);
+  if (vmm.pause_at) sigaddset(&signals, SIGUSR2);
   sigprocmask(SIG_BLOCK, &signals, NULL);
   signal(SIGPIPE, SIG_IGN);
 }
+
+/* ---- The whole ---- */
 
 static bool open_all(void) {
   if (!space_make(&vmm.space) || !memory_make(&vmm.memory)) return false;
@@ -271,10 +250,35 @@ static bool run_guest(void) {
   if (!vcpus_start(&vmm.memory, vmm.vcpu_writes)) return false;
   vmm.vcpus_run = true;
   say("the guest runs");
-  if (vmm.runs_until_signal) await_signal(SIGUSR1);
+  if (vmm.runs_until_signal) await_signal(SIGUSR1, SIGUSR1);
   struct timespec rest = {.tv_sec = (time_t)vmm.run_for, .tv_nsec = (long)((vmm.run_for - (double)(time_t)vmm.run_for) * 1e9)};
   while (nanosleep(&rest, &rest) < 0 && errno == EINTR) continue;
   return true;
+}
+
+/* The source has let go, and has not heard that the guest runs on the other side. */
+static bool is_in_doubt(enum ending ending) { return vmm.is_source && vmm.has_committed && ending == ENDING_FAILED; }
+
+/* The last line, for programs: how it ended, and where the guest is as far as this VMM knows. */
+static void report(enum ending ending) {
+  static const char *const endings[] = {[ENDING_DONE] = "done", [ENDING_FAILED] = "failed", [ENDING_BACK] = "back"};
+  const char *place = "stopped here";
+  if (is_in_doubt(ending)) place = "stopped here, unless it runs there";
+  else if (ending == ENDING_BACK || (!vmm.is_source && vmm.vcpus_run)) place = "here";
+  else if (ending == ENDING_DONE || (!vmm.is_source && !vmm.is_ours)) place = "there";
+  say("result: %s, guest %s", endings[ending], place);
+}
+
+/* Keeps the devices open. A source that is in doubt may be told meanwhile, by whoever has looked, that it may run its guest. */
+static enum ending hold(enum ending ending) {
+  say("holding the devices until SIGTERM");
+  while (await_signal(SIGTERM, SIGUSR1) == SIGUSR1) {
+    if (!is_in_doubt(ending)) continue;
+    say("somebody has made sure that the guest does not run there");
+    ending = recovery_run_on(&vmm);
+    report(ending);
+  }
+  return ending;
 }
 
 int main(int count, char **arguments) {
@@ -284,7 +288,9 @@ int main(int count, char **arguments) {
   block_signals();
   if (!open_all() || (vmm.is_source && !run_guest())) return ENDING_FAILED;
   enum ending ending = vmm.is_source ? source_run(&vmm) : destination_run(&vmm);
-  hold(&vmm);
+  forget_signal(SIGUSR1); /* one that came before is no answer to what comes now */
+  report(ending);
+  if (vmm.holds) ending = hold(ending);
   vcpus_stop();
   helper_end(&vmm.helper); /* hanging up in SETUP or after COMMIT is a farewell */
   return ending;

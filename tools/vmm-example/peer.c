@@ -5,6 +5,7 @@
  */
 #define _GNU_SOURCE
 #include <errno.h>
+#include <fcntl.h>
 #include <netdb.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
@@ -194,6 +195,22 @@ static void end(int *fd) {
 void peer_end_data(struct peer *peer) {
   end(&peer->stream);
   end(&peer->memory);
+}
+
+/* ---- Cuts ---- */
+
+bool peer_keep(struct peer *peer) {
+  const int all[] = {peer->control, peer->stream, peer->memory};
+  for (int i = 0; i < 3; i++) {
+    if (all[i] >= 0 && (peer->kept[i] = fcntl(all[i], F_DUPFD_CLOEXEC, 0)) < 0) return fail_errno("keeping a connection");
+  }
+  return true;
+}
+
+void peer_cut(const struct peer *peer) {
+  for (int i = 0; i < 3; i++) {
+    if (peer->kept[i] >= 0) shutdown(peer->kept[i], SHUT_RDWR);
+  }
 }
 
 /* ---- Words ---- */

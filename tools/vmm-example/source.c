@@ -128,7 +128,9 @@ static bool move(struct vmm *vmm) {
   uint64_t checksum = vmm->verifies && vmm->memory.bytes > 0 ? memory_checksum(&vmm->memory) : 0;
   if (!peer_say(&vmm->peer, WORD_COMPLETE, checksum) || !peer_await(&vmm->peer, WORD_LOADED)) return false;
   reached(vmm, STEP_BEFORE_COMMIT);
-  /* Until here we may go back. Our helper first: if it fails, the other VMM has not heard the word and does not run. */
+  /* Until here we may go back: a last look for whoever has died meanwhile. */
+  if (!session_take(vmm, false)) return false;
+  /* Our helper first: if it fails, the other VMM has not heard the word and does not run. */
   if (!helper_tell(&vmm->helper, VFIO_FERRY_COMMIT, "COMMIT")) return false;
   reached(vmm, STEP_AFTER_COMMIT);
   /* And from here on never, whether the word arrives or not. */
@@ -175,6 +177,7 @@ enum ending source_run(struct vmm *vmm) {
   struct message agreed = {.devices = (uint32_t)vmm->device_count, .bytes = vmm->memory.bytes, .pages = vmm->pages};
   if (!peer_connect(&vmm->peer, vmm->place, &agreed)) return go_back(vmm);
   say("connected: the other VMM has the same");
+  if (vmm->cut_at && !peer_keep(&vmm->peer)) return go_back(vmm);
   if (move(vmm)) return ENDING_DONE;
   if (!vmm->has_committed) return go_back(vmm);
   fail("the other VMM may run the guest, and does not say so: it stays stopped here, until somebody knows");

@@ -2,7 +2,7 @@
 /*
  * vmm-example: a VMM without a guest, that moves its VFIO devices with `vfio-ferry helper`. README.md says what to look at.
  *
- *   main.c         options, and what a step prints
+ *   main.c         options, and what a person sees
  *   helper.c       the helper's process, and the protocol: requests, replies, events
  *   session.c      what both sides ask a helper first: hello, devices, memory
  *   device.c       a device, its configuration space and its interrupts
@@ -13,6 +13,7 @@
  *   destination.c  a move, on the destination
  *   recovery.c     when a helper has died
  *   names.c        numbers of the protocol in words
+ *   crash.c        crashes that are played, for tests
  */
 #ifndef VMM_H
 #define VMM_H
@@ -20,6 +21,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <stdio.h>
 #include <sys/types.h>
 
 #include "vfio_ferry.h"
@@ -28,7 +30,7 @@ enum { page_bytes = 4096, devices_max = 16, irqs_max = 8, config_max = 4096 };
 
 /* ---- main.c ---- */
 
-/* Where --crash-at and --helper-crash-at can strike. */
+/* Where --crash-at and its like can strike. */
 enum step {
   STEP_NONE,
   STEP_AFTER_HELLO,
@@ -57,6 +59,8 @@ bool fail(const char *format, ...) __attribute__((format(printf, 1, 2)));
 bool fail_errno(const char *format, ...) __attribute__((format(printf, 1, 2)));
 /* Milliseconds since the program began. */
 uint64_t milliseconds(void);
+/* Waits for one of these, which are blocked; returns which came. */
+int await_signal(int wanted, int other);
 
 /* ---- helper.c ---- */
 
@@ -193,6 +197,7 @@ struct message {
 
 struct peer {
   int control, stream, memory; /* -1: not there, or given to the helper */
+  int kept[3];                 /* for peer_cut: duplicates, or -1 */
 };
 
 /* Makes the connections; `agreed` is what this side has. */
@@ -206,6 +211,9 @@ bool peer_await(struct peer *peer, enum word word);
 const char *word_name(uint32_t word);
 /* Ends the stream and the memory's connection, where they are ours still: nobody waits for what does not come. */
 void peer_end_data(struct peer *peer);
+/* For crashes that are played: keeps duplicates of all three, and cuts them, whoever has them by then. */
+bool peer_keep(struct peer *peer);
+void peer_cut(const struct peer *peer);
 /* All bytes, or false with errno. */
 bool write_all(int fd, const void *bytes, size_t count);
 bool read_all(int fd, void *bytes, size_t count);
@@ -235,7 +243,7 @@ struct vmm {
   uint64_t vcpu_writes, downtime_us;
   double run_for;
   bool runs_until_signal, holds, marks, verifies, forces;
-  enum step crash_at, helper_crash_at;
+  enum step crash_at, helper_crash_at, cut_at, pause_at;
 
   /* Where the move is. */
   bool vcpus_run;
@@ -249,6 +257,7 @@ struct vmm {
   uint64_t checksum;           /* of its memory then, or 0 */
   bool is_restored;            /* destination: nothing more is needed of the other side but its word */
   bool has_committed;          /* source: the other VMM may run the guest */
+  bool is_ours;                /* destination: the source has committed, and never runs it again by itself */
 };
 
 /* How the program exits. */
@@ -258,10 +267,10 @@ enum ending {
   ENDING_BACK = 3,   /* source: it was not, and runs on here */
 };
 
-/* main.c: a step was reached; here is where a crash is played. */
+/* crash.c: a step was reached; here is where a crash is played. */
 void reached(struct vmm *vmm, enum step step);
-/* main.c: waits for SIGTERM where --hold says so. */
-void hold(const struct vmm *vmm);
+enum step step_named(const char *text); /* STEP_NONE: there is none of that name */
+void print_steps(FILE *file);
 
 /* session.c */
 bool session_open(struct vmm *vmm);
