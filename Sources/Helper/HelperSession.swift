@@ -196,10 +196,8 @@ public struct HelperSession: Sendable {
       let device = order.first { devices[$0]?.name == name } ?? 0
       return [.event(.tracker(device: device, phase, text))]
     case .sessionEnded(let outcome): return end(outcome)
-    case .hungUp: return hangUp()
-    case .terminated(let reason):
-      isOver = true
-      return [.end(run == nil ? 0 : 1, run == nil ? nil : "\(reason) in \(phase.name): \(whereDevicesAre)")]
+    case .hungUp: return stop("the VMM is gone", "; all is closed, and the kernel resets PCI devices")
+    case .terminated(let reason): return stop(reason, "")
     }
   }
 
@@ -212,14 +210,12 @@ public struct HelperSession: Sendable {
     return words.isEmpty ? "no devices" : words.joined(separator: ", ")
   }
 
-  /// The VMM is gone, and its guest with it: nothing moves towards running.
-  private mutating func hangUp() -> [Action] {
+  /// It ends wherever it is: nothing moves towards running. In the middle of something it leaves a record.
+  private mutating func stop(_ reason: String, _ consequence: String) -> [Action] {
     isOver = true
     let isFarewell = run == nil && (phase == .setup || phase == .committed)
     if isFarewell { return [.end(0, nil)] }
-    return [
-      .end(1, "the VMM is gone in \(phase.name): \(whereDevicesAre); all is closed, and the kernel resets PCI devices")
-    ]
+    return [.end(1, "\(reason) in \(phase.name): \(whereDevicesAre)\(consequence)")]
   }
 
   /// The session goes to another phase.

@@ -218,10 +218,12 @@ struct HelperSessionTests {
     #expect(bench.reply(abort) == .done && bench.session.phase == .setup)
   }
 
-  @Test("a VMM that is gone takes nothing with it towards running", arguments: HelperPhase.allCases)
-  func hangUp(phase: HelperPhase) {
+  @Test(
+    "a VMM that is gone, or a helper that is told to end, takes nothing with it towards running, and leaves a record",
+    arguments: HelperPhase.allCases, [HelperSession.Input.hungUp, .terminated("a signal")])
+  func hangUp(phase: HelperPhase, input: HelperSession.Input) {
     var bench = Bench.at(phase)
-    bench.feed(.hungUp)
+    bench.feed(input)
     let isFarewell = phase == .setup || phase == .committed
     #expect(bench.actions.count == 1)
     guard case .end(let status, let words) = bench.actions.first else {
@@ -229,6 +231,7 @@ struct HelperSessionTests {
       return
     }
     #expect(status == (isFarewell ? 0 : 1) && (words == nil) == isFarewell)
+    #expect(words == nil || words?.contains(" in \(phase.name): ") == true)
     bench.feed(.sessionEnded(bench.outcome(.running)))
     #expect(bench.actions.count == 1)
   }
