@@ -249,6 +249,27 @@ def killed(source, target, phase):
     same("farewells", (source.end(), target.end()), (0, 0))
 
 
+def found(source, _):
+    """A helper dies with a device in each state; the next says what the document's table has, and does it."""
+    anything, back, reset = P.DEVICE_CAN_SAVE | P.DEVICE_CAN_LOAD | P.DEVICE_CAN_RESUME, P.DEVICE_CAN_RESUME, P.DEVICE_NEEDS_RESET
+    table = [("RUNNING", anything), ("RUNNING_P2P", anything), ("STOP", anything), ("PRE_COPY", back), ("PRE_COPY_P2P", back),
+             ("STOP_COPY", back), ("RESUMING", reset)]  # mtty has no way into ERROR
+    source.start()
+    for state, can in table:
+        if state != "RUNNING":
+            source.call("DEVICE_ARC", device=1, state=getattr(P, "STATE_" + state))
+        source.process.kill()
+        source.end()
+        source.start()
+        same(f"found in {state}", (P.name("STATE", source.info[0].state), source.info[0].can), ("STATE_" + state, can))
+        if can == reset:
+            refused("RESUME of what only a reset brings back", "REFUSED", source, "RESUME")
+            source.call("DEVICE_RESET", device=1)
+        source.call("RESUME")
+        same(f"brought back from {state}", source.states(), "RUNNING RUNNING")
+    same("farewell", source.end(), 0)
+
+
 def prepare(source, target, by_helper):
     for host in source, target:
         host.start(add=False)
@@ -366,7 +387,7 @@ PARTS = [("mtty", conversation), ("mtty", packets), ("mtty", move)]
 PARTS += [("mtty", abort, phase) for phase in ("SETUP", "PRE_COPY", "QUIESCING", "STOPPED", "COMPLETE", "COMMITTED")]
 PARTS += [("mtty", abort_target, phase) for phase in ("LOADING", "LOADED")]
 PARTS += [("mtty", hanging_up, phase) for phase in ("PRE_COPY", "STOPPED", "COMPLETE")]
-PARTS += [("mtty", crash, "LOADING"), ("mtty", killed, "STOPPED"), ("memory", by_helper), ("memory", by_vmm)]
+PARTS += [("mtty", crash, "LOADING"), ("mtty", killed, "STOPPED"), ("mtty", found), ("memory", by_helper), ("memory", by_vmm)]
 
 
 def main():
