@@ -177,6 +177,8 @@ extension PoliceFilter {
   /// Looks whether a filter can be put there.
   private func look(at place: PolicePlace) throws(RateLimiterError) -> ThrottleRecord.PlacedFilter {
     let index = place.interface.index
+    // Records are looked at before and after: a maker writes its own before it makes a qdisc, and removes the qdisc first.
+    let wasOurs = folder.tellsOfHooks(on: index)
     let holder = try asking("looking at the qdisc", place) { () throws(NetlinkError) in try network.hooks(of: index) }
     if let holder {
       if holder.isShared { throw refusal("adding the filter", place, "its filters are shared with other interfaces") }
@@ -197,7 +199,8 @@ extension PoliceFilter {
     }
     // Where another limiter has made it, the last to leave removes it.
     return ThrottleRecord.PlacedFilter(
-      hook: place.hook, interface: place.interface, madeHooks: holder == nil || folder.tellsOfHooks(on: index))
+      hook: place.hook, interface: place.interface,
+      madeHooks: holder == nil || wasOurs || folder.tellsOfHooks(on: index))
   }
 
   /// Puts a filter in its place.

@@ -18,6 +18,8 @@ private final class LossyNetwork: NetworkControl {
     var most: Int?
     /// Requests since the last ``lose(_:andNext:)``.
     var requests = 0
+    /// What others do between the next answer to ``hooks(of:)`` and what its caller does then.
+    var afterHooks: (@Sendable () -> Void)?
   }
   let state = Mutex(State())
 
@@ -37,7 +39,8 @@ private final class LossyNetwork: NetworkControl {
   }
 
   func hooks(of interface: Int32) throws(NetlinkError) -> HookHolder? {
-    try ask { $0.isHooked ? HookHolder(kind: HookHolder.bothHooks, isShared: false) : nil }
+    defer { state.withLock { $0.afterHooks.take() }?() }
+    return try ask { $0.isHooked ? HookHolder(kind: HookHolder.bothHooks, isShared: false) : nil }
   }
   func addClsact(to interface: Int32) throws(NetlinkError) { try ask { $0.isHooked = true } }
   func removeClsact(from interface: Int32) throws(NetlinkError) { try ask { $0.isHooked = false } }
@@ -170,6 +173,21 @@ struct LostAnswerTests {
       try limiter.restore()
       #expect(!hasTraces && folder.folder.names.isEmpty)
     }
+    #expect(!hasTraces && folder.folder.names.isEmpty)
+  }
+  @Test("a qdisc whose maker leaves while it is looked at is still taken away by the last of us")
+  func makerLeaves() throws {
+    let (maker, limiter) = (limiter(.police), limiter(.police))
+    try maker.limit(to: 1_250_000)
+    network.state.withLock { state in
+      state.afterHooks = { [network] in
+        do { try maker.restore() } catch { Issue.record(error) }
+        // A third of us makes it anew; its record is not looked for any more.
+        network.state.withLock { $0.isHooked = true }
+      }
+    }
+    try limiter.limit(to: 2_500_000)
+    try limiter.restore()
     #expect(!hasTraces && folder.folder.names.isEmpty)
   }
 }

@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
-"""Moves mtty devices and guest memory by `vfio-ferry helper`, as a VMM would, and checks what it is told.
+"""Moves devices and guest memory by `vfio-ferry helper`, as a VMM would, and checks what it is told.
 
-Runs as root on a kernel with mtty, iommufd and VFIO cdevs (tools/lab/run). One line a check on standard
+Runs as root on a kernel with mtty and synthetic devices, iommufd and VFIO cdevs (tools/lab/run). One line a check on standard
 output, "ok ..." or "FAILED ..."; exit status 0 if none failed, else 1.
 """
 import argparse, fcntl, os, struct, sys, time, traceback
@@ -131,7 +131,7 @@ def move(source, target):
     target.call("RESUME")
     same("target runs", target.phase() + " " + target.states(), "SETUP RUNNING RUNNING")
     for number, device in enumerate(target.devices, 1):
-        same(f"marks of device {number}", device.marks(), Device.marks_of(0x15 * number))
+        same(f"marks of device {number}", device.marks(), MTTY.marks_of(0x15 * number))
     same("farewells", (source.end(), target.end()), (0, 0))
     source.start()
     same("found stopped", [(info.state, info.can & 7) for info in source.info], [(P.STATE_STOP, 7)] * 2)
@@ -270,6 +270,36 @@ def found(source, _):
     same("farewell", source.end(), 0)
 
 
+def unbinding(source, target, way):
+    """The kernel takes a device from its driver while the helper alone holds it: that goes on as soon as the helper lets go."""
+    how, phase = way.split(" in ")
+    source.start(), target.start()
+    host = target if phase == "LOADING" else source
+    if phase != "SETUP":
+        begin(source, target)
+        until("the target takes it in", lambda: "RESUMING" in target.states(), True)
+    device = host.devices[0]
+    device.close()
+    unbound = device.unbind()
+    until(f"{way}: the kernel waits for the helper", lambda: sleeps(unbound), True)
+    began = time.monotonic()
+    if how == "DEVICE_REMOVE":
+        host.call("DEVICE_REMOVE", device=1)
+    else:
+        host.link.sock.close()
+    unbound.join(PATIENCE)
+    took = time.monotonic() - began
+    check(f"{way}: the device is unbound", not unbound.is_alive() and not os.path.exists(device.path + "/driver"), f"after {took:.3f} s")
+    print(f"   {took * 1000:.0f} ms")
+    source.end(), target.end()
+
+
+def sleeps(thread):
+    """Whether a thread waits in write(2)."""
+    folder = f"/proc/self/task/{thread.native_id}/"
+    return open(folder + "stat").read().rpartition(")")[2].split()[0] in "SD" and open(folder + "syscall").read().split()[0] == "1"
+
+
 def prepare(source, target, by_helper):
     for host in source, target:
         host.start(add=False)
@@ -388,11 +418,12 @@ PARTS += [("mtty", abort, phase) for phase in ("SETUP", "PRE_COPY", "QUIESCING",
 PARTS += [("mtty", abort_target, phase) for phase in ("LOADING", "LOADED")]
 PARTS += [("mtty", hanging_up, phase) for phase in ("PRE_COPY", "STOPPED", "COMPLETE")]
 PARTS += [("mtty", crash, "LOADING"), ("mtty", killed, "STOPPED"), ("mtty", found), ("memory", by_helper), ("memory", by_vmm)]
+PARTS += [("synthetic", unbinding, f"{how} in {phase}") for how in ("DEVICE_REMOVE", "hanging up") for phase in ("SETUP", "PRE_COPY", "LOADING")]
 
 
 def main():
     parser = argparse.ArgumentParser()
-    parser.add_argument("--once", metavar="SCENARIO", help="mtty, memory, or one part of them; without it, all")
+    parser.add_argument("--once", metavar="SCENARIO", help="mtty, memory, synthetic, or one part of them; without it, all")
     parser.add_argument("--helper", default=os.environ.get("VFIO_FERRY", "vfio-ferry"), help="the executable")
     parser.add_argument("--trace", action="store_true", help="print each packet on standard error")
     options = parser.parse_args()
@@ -402,7 +433,8 @@ def main():
         parser.error(f"no scenario {options.once}")
     for scenario, part, *arguments in chosen:
         print("   --", scenario, part.__name__, *arguments, flush=True)
-        source, target = Host("source"), Host("target")
+        kind = Synthetic if scenario == "synthetic" else MTTY
+        source, target = Host("source", kind), Host("target", kind)
         try:
             part(source, target, *arguments)
         except Exception as error:

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """What a VMM needs to speak to `vfio-ferry helper`, from include/vfio_ferry.h and docs/helper-protocol.md alone."""
-import ctypes, fcntl, mmap, os, re, select, socket, struct, subprocess, sys, tempfile, time, types, uuid
+import ctypes, fcntl, mmap, os, re, select, socket, struct, subprocess, sys, tempfile, threading, time, types, uuid
 
 HELPER, TRACE = "vfio-ferry", False  # the executable, and whether each packet is printed
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
@@ -159,17 +159,64 @@ class Connection:
                 raise ConnectionError("the helper hung up")
 
 
-class Device:
-    """An mtty device of two ports, as a VMM holds it: its cdev, bound to an iommufd and attached to an address space."""
+def write(path, text):
+    with open(path, "w") as file:
+        file.write(text)
 
-    def __init__(self, iommufd, space):
-        self.uuid, self.space, self.iommufd = str(uuid.uuid4()), space, iommufd
-        with open("/sys/devices/virtual/mtty/mtty/mdev_supported_types/mtty-2/create", "w") as file:
-            file.write(self.uuid)
-        self.path = f"/sys/bus/mdev/devices/{self.uuid}"
-        self.fd = os.open("/dev/vfio/devices/" + os.listdir(self.path + "/vfio-dev")[0], os.O_RDWR | os.O_CLOEXEC)
+
+class Device:
+    """A device as a VMM holds it: its cdev, bound to an iommufd and attached to an address space."""
+
+    def __init__(self, iommufd, space, path, name=None):
+        self.path, node = path, "/dev/vfio/devices/" + os.listdir(path + "/vfio-dev")[0]
+        self.name = name or node
+        self.fd = os.open(node, os.O_RDWR | os.O_CLOEXEC)
         self.number = struct.unpack("IIiI", fcntl.ioctl(self.fd, 0x3B76, struct.pack("IIiI", 16, 0, iommufd, 0)))[3]  # VFIO_DEVICE_BIND_IOMMUFD
         fcntl.ioctl(self.fd, 0x3B77, struct.pack("III", 12, 0, space))  # VFIO_DEVICE_ATTACH_IOMMUFD_PT
+
+    def state(self):
+        """As the kernel says it, in this protocol's numbers."""
+        answer = fcntl.ioctl(self.fd, 0x3B75, struct.pack("IIIi", 16, 1 << 16 | 2, 0, -1))  # VFIO_DEVICE_FEATURE, get
+        return P.name("STATE", struct.unpack("IIIi", answer)[2] + 1).removeprefix("STATE_")
+
+    def close(self):
+        if self.fd >= 0:
+            os.close(self.fd)
+        self.fd = -1
+
+
+class Synthetic(Device):
+    """A device of tools/lab/synthetic: on a bus, with a driver that it can be unbound from, like a PCI function."""
+
+    FOLDER, BUS, made = "/sys/kernel/config/vfio_synthetic/", "/sys/bus/vfio-synthetic/", 0
+
+    def __init__(self, iommufd, space):
+        Synthetic.made += 1
+        self.item = f"{Synthetic.FOLDER}client{Synthetic.made}"
+        os.mkdir(self.item)
+        write(self.item + "/live", "1")
+        super().__init__(iommufd, space, f"{Synthetic.BUS}devices/client{Synthetic.made}")
+
+    def unbind(self):
+        """Has the kernel take the device from its driver, on a thread: that waits until nobody holds the device."""
+        driver = os.path.realpath(self.path + "/driver")
+        thread = threading.Thread(target=write, args=(driver + "/unbind", os.path.basename(self.path)), daemon=True)
+        thread.start()
+        return thread
+
+    def remove(self):
+        self.close()
+        write(self.item + "/live", "0")
+        os.rmdir(self.item)
+
+
+class MTTY(Device):
+    """An mtty device of two ports."""
+
+    def __init__(self, iommufd, space):
+        self.uuid = str(uuid.uuid4())
+        write("/sys/devices/virtual/mtty/mtty/mdev_supported_types/mtty-2/create", self.uuid)
+        super().__init__(iommufd, space, f"/sys/bus/mdev/devices/{self.uuid}", self.uuid)
         self.bars = [struct.unpack("IIIIQQ", fcntl.ioctl(self.fd, 0x3B6C, struct.pack("IIIIQQ", 32, 0, bar, 0, 0, 0)))[5] for bar in (0, 1)]
 
     def mark(self, seed):
@@ -186,25 +233,19 @@ class Device:
     def marks_of(seed):  # neither the divisor latch's bit nor those of MCR that raise interrupts
         return [0x10 | seed & 7, seed & 3, 0x40 ^ seed, 0x18 | seed & 3, seed >> 1 & 3, 0x80 ^ seed]
 
-    def state(self):
-        """As the kernel says it, in this protocol's numbers."""
-        answer = fcntl.ioctl(self.fd, 0x3B75, struct.pack("IIIi", 16, 1 << 16 | 2, 0, -1))  # VFIO_DEVICE_FEATURE, get
-        return P.name("STATE", struct.unpack("IIIi", answer)[2] + 1).removeprefix("STATE_")
-
     def remove(self):
-        os.close(self.fd)
-        with open(self.path + "/remove", "w") as file:
-            file.write("1")
+        self.close()
+        write(self.path + "/remove", "1")
 
 
 class Host:
     """One side of a move: an iommufd with one address space, devices, and a helper at a time."""
 
-    def __init__(self, name):
+    def __init__(self, name, kind=MTTY):
         self.name, self.process, self.log = name, None, tempfile.TemporaryFile("w+")
         self.iommufd = os.open("/dev/iommu", os.O_RDWR | os.O_CLOEXEC)
         self.space = struct.unpack("III", fcntl.ioctl(self.iommufd, 0x3B81, struct.pack("III", 12, 0, 0)))[2]  # IOMMU_IOAS_ALLOC
-        self.devices = [Device(self.iommufd, self.space) for _ in range(2)]
+        self.devices = [kind(self.iommufd, self.space) for _ in range(2)]
 
     def start(self, hello=True, add=True):
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
@@ -222,7 +263,7 @@ class Host:
     def add(self, number, **fields):
         device = self.devices[number - 1]
         fields = dict(device=number, flags=P.DEVICE_HAS_IOMMUFD | P.DEVICE_HAS_NUMBER, space=self.space, tracker=P.TRACKER_AUTO,
-                      number=device.number, name=device.uuid) | fields
+                      number=device.number, name=device.name) | fields
         return self.call("DEVICE_ADD", [device.fd, self.iommufd], **fields)
 
     def states(self):
