@@ -113,3 +113,11 @@ struct FrameSink {
     }
   }
 }
+
+extension Channel {
+  /// Tells a source, to which nothing was said yet, that its move ends here, and why.
+  public func giveUp(_ reason: StreamReason, checksum: StreamChecksum) throws(ChannelError) {
+    var sink = FrameSink(channel: self, checksum: checksum)
+    try sink.send(.givenUp(reason), buffers: [])
+  }
+}

@@ -185,6 +185,7 @@ extension HelperSession {
       case .stream(let error) where error.kind == .incomplete: HelperFailure(.link, "\(error)")
       case .stream(let error): HelperFailure(.stream, "\(error)")
       case .mismatch(let reason): HelperFailure(.stream, reason)
+      case .givenUp(let reason): HelperFailure(.link, "the destination gave up: \(reason)")
       case .keptResetting(let index, let times):
         HelperFailure(.device, device: number(index), "its guest has reset it \(times) times")
       case .memory(let error): HelperFailure(.memory, errno: error.errno, "\(error)")

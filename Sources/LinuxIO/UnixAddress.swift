@@ -21,6 +21,14 @@ struct UnixAddress {
     size = MemoryLayout<sockaddr_un>.size - room + bytes.count + (isAbstract ? 0 : 1)
   }
 
+  /// A socket, close-on-exec and in non-blocking mode; the caller owns it.
+  static func socket(_ type: __socket_type, for path: String) throws(SystemError) -> Descriptor {
+    let number = Glibc.socket(AF_UNIX, Int32(type.rawValue | SOCK_CLOEXEC.rawValue | SOCK_NONBLOCK.rawValue), 0)
+    let error = errno
+    if number < 0 { throw SystemError("making a socket for", path, errno: error) }
+    return Descriptor(owning: number, subject: path)
+  }
+
   /// Lends it to one of the calls that take addresses, and returns what that returns.
   func with(_ call: (UnsafePointer<sockaddr>, socklen_t) -> Int) -> Int {
     unsafe withUnsafePointer(to: address) { pointer in

@@ -49,6 +49,11 @@ public struct LoadSession: SessionMachine {
   private var resetsBefore: [Int] = []
   /// The devices that did not say where they are were asked for it, after a fault.
   private var hasLooked = false
+  /// The source is being told why this side gives up, and is waited for until then.
+  private var farewellDue: MonotonicTime?
+  private var hasGivenUp = false
+  /// A few words fit in any socket's buffer, so this is the end for a source that reads nothing, in microseconds.
+  private static let farewellLimit: UInt64 = 2_000_000
   private var fault: SessionFault?
   private var cleanupFaults: [SessionFault] = []
 
@@ -81,7 +86,7 @@ public struct LoadSession: SessionMachine {
 
   public var steps: [StepReport] { group.reports }
   public var quorum: Int { group.mover.quorum }
-  public var deadline: MonotonicTime? { group.mover.deadline }
+  public var deadline: MonotonicTime? { [group.mover.deadline, farewellDue].compactMap { $0 }.min() }
 
   // MARK: Steps
 
@@ -133,6 +138,11 @@ public struct LoadSession: SessionMachine {
     case .time, .order, .read, .channelFinished, .dirty, .pagesSent, .memoryFailed, .limited:
       break
     }
+    if let due = farewellDue, due <= now {
+      // Whoever does not read by now has to find out by itself.
+      farewellDue = nil
+      channelBroken = true
+    }
     effects += group.mover.noteHangs(at: now)
     var before: Phase
     repeat {
@@ -175,11 +185,12 @@ public struct LoadSession: SessionMachine {
 
   private mutating func step(at now: MonotonicTime) -> [SessionEffect] {
     if fault != nil, !isGoingBack, !hasWholeState {
-      guard group.mover.isSettled else { return [] }
+      let farewell = giveUp(at: now)
+      guard group.mover.isSettled else { return farewell }
       if !hasLooked {
         hasLooked = true
         let questions = group.mover.look(at: now)
-        if !questions.isEmpty { return questions }
+        if !questions.isEmpty { return farewell + questions }
       }
       isGoingBack = true
       held = []
@@ -189,8 +200,11 @@ public struct LoadSession: SessionMachine {
         if sinks[device].isTouched { group.mover.demandReset(device) }
       }
       // Before the first transition there is nothing to take back.
-      if phase == .awaitingManifest { return end() }
-      return [.note(.phase("going back"))] + start(at: now)
+      if phase == .awaitingManifest {
+        phase = .starting
+        return farewell + end()
+      }
+      return farewell + [.note(.phase("going back"))] + start(at: now)
     }
     switch phase {
     case .awaitingManifest:
@@ -216,6 +230,8 @@ public struct LoadSession: SessionMachine {
       if commitment == .unanswered, allRunWithTheirState {
         commitment = .complete
         if !channelBroken { effects.append(say(.running)) }
+      } else if commitment == .unanswered {
+        effects += giveUp(at: now)
       }
       return effects + end()
     case .ended:
@@ -251,6 +267,15 @@ public struct LoadSession: SessionMachine {
   private mutating func say(_ word: FrameType) -> SessionEffect {
     framesUnderWay += 1
     return .send(answers.word(word))
+  }
+
+  /// Tells a source that is still to hear who runs why it will not be told that, once.
+  private mutating func giveUp(at now: MonotonicTime) -> [SessionEffect] {
+    guard let fault, commits, configuration.answers, !hasGivenUp, !channelBroken else { return [] }
+    hasGivenUp = true
+    farewellDue = now.adding(microseconds: Self.farewellLimit)
+    framesUnderWay += 1
+    return [.send(answers.givenUp(StreamReason(fault.words(names: devices.map(\.name)))))]
   }
 
   private mutating func takeCommit(at now: MonotonicTime) -> [SessionEffect] {
@@ -290,7 +315,8 @@ public struct LoadSession: SessionMachine {
 
   private mutating func end() -> [SessionEffect] {
     guard zip(sinks, group.mover.members).allSatisfy({ $0.writes == 0 || $1.isHung }) else { return [] }
-    guard fault != nil || channelBroken || framesUnderWay == 0 else { return [] }
+    let isMute = fault != nil && !hasGivenUp
+    guard isMute || channelBroken || framesUnderWay == 0 else { return [] }
     phase = .ended
     outcome = SessionOutcome(
       fault: fault, cleanupFaults: cleanupFaults, devices: group.outcomes(of: devices), commitment: commitment)
@@ -357,7 +383,7 @@ public struct LoadSession: SessionMachine {
     case .commit:
       // Its time is when every device has left RESUMING.
       return false
-    case .manifest, .initialLoaded, .loaded, .running, .skipped:
+    case .manifest, .initialLoaded, .loaded, .running, .givenUp, .skipped:
       break
     }
     effects += receive(into: buffer)

@@ -56,6 +56,8 @@ public struct SaveSession: SessionMachine {
 
   /// When the first device began to stop; nil before.
   public private(set) var stopBegan: MonotonicTime?
+  /// When the destination said that its devices run; nil before.
+  public internal(set) var destinationRan: MonotonicTime?
   /// When the last device was back where it should be; nil before.
   public private(set) var stopEnded: MonotonicTime?
 

@@ -143,7 +143,11 @@ extension SaveSession {
       guard phase == .committed, fault == nil else { return disbelieve("running", at: now) }
       commitment = .complete
       isStreamComplete = true
+      destinationRan = now
       return start(at: now)
+    case .givenUp(let reason):
+      fail(.givenUp(reason))
+      return []
     case .initialLoaded, .skipped: break
     case .manifest, .deviceData, .initialComplete, .void, .vmmState, .deviceEnd, .end, .commit:
       if fault == nil {

@@ -189,6 +189,8 @@ public enum SessionFault: Error, Hashable, Sendable {
   case stream(StreamError)
   /// The stream does not fit the devices: nothing was changed.
   case mismatch(String)
+  /// The destination ended the move, and says why.
+  case givenUp(StreamReason)
   /// The guest reset a device again and again, this many times.
   case keptResetting(Int, times: Int)
   /// Guest memory could not be sent.

@@ -4,7 +4,7 @@
 /// The numbers of the stream format, version 1.
 public enum StreamFormat {
   /// The version that this code writes. A reader refuses another major version and takes any minor one.
-  public static let version = (major: UInt16(1), minor: UInt16(0))
+  public static let version = (major: UInt16(1), minor: UInt16(1))
   /// The first eight bytes of every stream.
   public static let magic: [UInt8] = [0x89, 0x56, 0x46, 0x46, 0x0d, 0x0a, 0x1a, 0x0a]
   /// Bytes of the preamble.
@@ -15,6 +15,8 @@ public enum StreamFormat {
   public static let maximumDataSize = 1 << 20
   /// The most bytes of a manifest.
   public static let maximumManifestSize = 4 << 20
+  /// The most bytes of the words with which a destination gives up.
+  public static let maximumReasonSize = 1024
   /// The most devices in one stream.
   public static let maximumDevices = 256
 }
@@ -56,6 +58,8 @@ public enum FrameType: UInt16, CaseIterable, Hashable, Sendable {
   case loaded = 65
   /// From the destination: every device runs.
   case running = 66
+  /// From the destination: it ends the move, with the reason in words.
+  case givenUp = 67
 
   /// The name that messages use.
   public var name: String {
@@ -71,6 +75,7 @@ public enum FrameType: UInt16, CaseIterable, Hashable, Sendable {
     case .initialLoaded: "initial-loaded"
     case .loaded: "loaded"
     case .running: "running"
+    case .givenUp: "given-up"
     }
   }
 
@@ -78,12 +83,20 @@ public enum FrameType: UInt16, CaseIterable, Hashable, Sendable {
   public var isAboutOneDevice: Bool {
     switch self {
     case .deviceData, .initialComplete, .void, .vmmState, .deviceEnd, .initialLoaded: true
-    case .manifest, .end, .commit, .loaded, .running: false
+    case .manifest, .end, .commit, .loaded, .running, .givenUp: false
     }
   }
 
   /// Whether the frame goes from the destination to the source.
-  public var isAnswer: Bool { self == .initialLoaded || self == .loaded || self == .running }
+  public var isAnswer: Bool {
+    switch self {
+    case .initialLoaded, .loaded, .running, .givenUp: true
+    case .manifest, .deviceData, .initialComplete, .void, .vmmState, .deviceEnd, .end, .commit: false
+    }
+  }
+
+  /// Whether a reader that does not know the type may skip the frame: what came after version 1.0.
+  public var isOptional: Bool { self == .givenUp }
 
   /// The lengths that the payload may have, in bytes.
   public var payloadSizes: ClosedRange<Int> {
@@ -94,6 +107,7 @@ public enum FrameType: UInt16, CaseIterable, Hashable, Sendable {
     case .vmmState: 0...StreamFormat.maximumDataSize
     case .deviceEnd: 16...16
     case .end: 8...8
+    case .givenUp: 1...StreamFormat.maximumReasonSize
     }
   }
 }
@@ -111,10 +125,10 @@ public struct FrameHeader: Hashable, Sendable {
   /// Bytes of payload.
   public var length: Int
 
-  /// The header of a frame that this code knows, and so is not optional.
+  /// The header of a frame that this code knows.
   public init(type: FrameType, device: Int? = nil, sequence: UInt64, length: Int) {
     self.type = type.rawValue
-    isOptional = false
+    isOptional = type.isOptional
     self.device = device
     self.sequence = sequence
     self.length = length

@@ -42,7 +42,7 @@ struct StreamGrammar: Hashable, Sendable {
       try demand(type != .running || answers == [.loaded], "running must follow loaded, once")
       try demand(type != .loaded || answers.isEmpty, "a second loaded")
       if type != .initialLoaded { answers.append(type) }
-      isEnded = type == .running
+      isEnded = type == .running || type == .givenUp
       nextSequence += 1
       return
     }
@@ -75,7 +75,7 @@ struct StreamGrammar: Hashable, Sendable {
           numbers == counted,
           "it states \(numbers[0]) bytes in \(numbers[1]) frames, and \(counted[0]) in \(counted[1]) came")
         devices[device].ended = true
-      case .manifest, .end, .commit, .initialLoaded, .loaded, .running:
+      case .manifest, .end, .commit, .initialLoaded, .loaded, .running, .givenUp:
         break
       }
     } else if type == .commit {

@@ -24,6 +24,8 @@ public enum StreamItem: Hashable, Sendable {
   case loaded
   /// From the destination: every device runs.
   case running
+  /// From the destination: it ends the move, and why.
+  case givenUp(StreamReason)
   /// An optional frame of a type that this code does not know.
   case skipped(type: UInt16)
 }
@@ -193,6 +195,7 @@ public struct StreamReader: Sendable {
     case .commit: return .commit
     case .loaded: return .loaded
     case .running: return .running
+    case .givenUp: return .givenUp(StreamReason(printing: Array(copying: bytes)))
     case .end, .manifest: return .end
     }
   }

@@ -16,6 +16,14 @@ public struct OutgoingFrame: Hashable, Sendable {
   public let payload: Payload
 }
 
+extension OutgoingFrame {
+  /// The only word of a destination that ends a move before it has begun with its devices.
+  public static func givenUp(_ reason: StreamReason) -> OutgoingFrame {
+    var writer = StreamWriter()
+    return writer.givenUp(reason)
+  }
+}
+
 /// Numbers the frames of a stream in the order in which they are to be sent, and keeps to the grammar.
 struct StreamWriter: Hashable, Sendable {
   private var grammar = StreamGrammar()
@@ -54,6 +62,11 @@ struct StreamWriter: Hashable, Sendable {
   /// A frame about the whole group that carries nothing: a commit, or an answer.
   mutating func word(_ type: FrameType) -> OutgoingFrame {
     frame(type, device: nil, length: 0, payload: .bytes([]))
+  }
+
+  /// The destination ends the move.
+  mutating func givenUp(_ reason: StreamReason) -> OutgoingFrame {
+    frame(.givenUp, device: nil, length: reason.bytes.count, payload: .bytes(reason.bytes))
   }
 
   private mutating func totals(_ type: FrameType, device: Int?, _ numbers: [UInt64]) -> OutgoingFrame {

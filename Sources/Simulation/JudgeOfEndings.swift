@@ -78,7 +78,7 @@ extension SessionFault {
     switch self {
     case .device(let device, _), .keptResetting(let device, _), .declaredDead(let device): device
     case .resetAtLastMoment(let device), .stillLimited(let device, _): device
-    case .channel, .stream, .mismatch, .memory, .outrun, .interrupted: nil
+    case .channel, .stream, .mismatch, .givenUp, .memory, .outrun, .interrupted: nil
     }
   }
 }

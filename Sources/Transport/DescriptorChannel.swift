@@ -7,7 +7,7 @@ public import Migration
 ///
 /// It owns the descriptor and closes it with the last reference. The descriptor's mode is left alone, because others may
 /// share it; calls that wait can be cancelled in either mode.
-public final class DescriptorChannel: Channel {
+public final class DescriptorChannel: ConnectedChannel {
   /// What messages call it.
   public let name: String
   /// Whether both directions are used.
@@ -91,4 +91,25 @@ public final class DescriptorChannel: Channel {
   /// Goes back to where the channel began, where the descriptor is a file.
   /// - Returns: whether it did.
   public func rewind() -> Bool { start.map { descriptor.seek(to: $0) != nil } ?? false }
+
+  public func hangUp(within microseconds: UInt64) {
+    guard waits else { return }
+    descriptor.endSending()
+    if microseconds == 0 { return }
+    let deadline = monotonicMicroseconds() + microseconds
+    var dropped = [UInt8](repeating: 0, count: 1 << 16)
+    do throws(SystemError) {
+      let farewell = try Cancellation()
+      while true {
+        try farewell.wait(for: .read, on: descriptor, until: deadline)
+        var span = dropped.mutableSpan
+        if try descriptor.read(into: &span) == 0 || deadline <= monotonicMicroseconds() { return }
+      }
+    } catch {
+      // The other end is gone, or takes its time: nothing more can be done for it.
+      return
+    }
+  }
+
+  public func isSame(as number: Int32) -> Bool { descriptor.isSame(as: number) }
 }

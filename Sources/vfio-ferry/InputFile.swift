@@ -99,7 +99,7 @@ struct StreamSummary {
       devices[device].initialComplete = false
     case .vmmState(let device, let bytes): devices[device].vmmStateBytes = bytes.count
     case .skipped: skippedFrames += 1
-    case .deviceEnd, .end, .commit, .initialLoaded, .loaded, .running: break
+    case .deviceEnd, .end, .commit, .initialLoaded, .loaded, .running, .givenUp: break
     }
   }
 }

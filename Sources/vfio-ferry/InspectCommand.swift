@@ -82,6 +82,7 @@ extension StreamItem {
     case .initialLoaded(let device): (FrameType.initialLoaded.name, device, nil)
     case .loaded: (FrameType.loaded.name, nil, nil)
     case .running: (FrameType.running.name, nil, nil)
+    case .givenUp: (FrameType.givenUp.name, nil, nil)
     case .skipped(let type): ("unknown type \(type), skipped", nil, nil)
     }
   }

@@ -88,8 +88,8 @@ extension SessionOutcome {
   /// The failure that a command ends with; nil where the session succeeded.
   func failure(names: [String], doing: String) -> CommandFailure? {
     guard let fault else { return nil }
-    var message = "\(doing) failed: \(Self.text(fault, names: names))"
-    for fault in cleanupFaults { message += "; then, on the way back, \(Self.text(fault, names: names))" }
+    var message = "\(doing) failed: \(fault.words(names: names))"
+    for fault in cleanupFaults { message += "; then, on the way back, \(fault.words(names: names))" }
     let places = devices.map { device in
       let place = device.isHung ? "hangs" : device.state.map { "is in \($0)" } ?? "does not say where it is"
       return "\(device.name) \(place)\(device.wasReset ? " and was reset, so it is empty" : "")"
@@ -97,24 +97,6 @@ extension SessionOutcome {
     message += "; " + places.joined(separator: ", ")
     if case .mismatch = fault { return .refused(message) }
     return .failed(message)
-  }
-
-  private static func text(_ fault: SessionFault, names: [String]) -> String {
-    switch fault {
-    case .device(let index, let error): "\(names[index]): \(error)"
-    case .channel(let error): "\(error)"
-    case .stream(let error): "\(error)"
-    case .mismatch(let reason): reason
-    case .keptResetting(let index, let times): "the guest of \(names[index]) reset it \(times) times during pre-copy"
-    case .memory(let error): "\(error)"
-    case .stillLimited(let index, let error):
-      "what comes in to \(names[index]) is still limited: \(error.map { "\($0)" } ?? "its limiter has not answered")"
-    case .resetAtLastMoment(let index):
-      "the guest of \(names[index]) reset it when it was to be stopped: move it again"
-    case .outrun(let decision): "the guest dirties more than can be sent: \(decision)"
-    case .declaredDead(let index): "\(names[index]) did not answer and was declared dead"
-    case .interrupted(let reason): "interrupted by \(reason)"
-    }
   }
 }
 

@@ -46,7 +46,8 @@ struct SimulationEnding: Hashable {
     if isKilled[1] { return "the destination's process was killed" }
     // The one that failed first pulls the other along, by the link.
     let faults = [summary.source?.fault, summary.destination?.fault].compactMap { $0 }
-    return faults.map(\.words).first { $0 != SessionFault.linkWords } ?? faults.first?.words ?? "no side says why"
+    return faults.map(\.words).first { !SessionFault.consequences.contains($0) } ?? faults.first?.words
+      ?? "no side says why"
   }
 
   /// As the end of a report says it.
@@ -64,6 +65,9 @@ struct SimulationEnding: Hashable {
 
 extension SessionFault {
   static let linkWords = "the link failed"
+  /// What one side says because of what the other did.
+  static let consequences = [linkWords, givenUpWords]
+  private static let givenUpWords = "the destination gave up"
 
   /// What kind of fault it is, in words without numbers.
   var words: String {
@@ -73,6 +77,7 @@ extension SessionFault {
     // It ends where the link does, or the source.
     case .stream(let error): error.kind == .incomplete ? Self.linkWords : "the stream was damaged"
     case .mismatch: "the devices do not fit"
+    case .givenUp: Self.givenUpWords
     case .keptResetting: "the guest kept resetting a device"
     case .memory: "guest memory could not be sent"
     case .stillLimited: "a limit could not be lifted"

@@ -59,6 +59,7 @@ struct CommitmentTests {
     bench.handle(.received(buffer: 4, .commit))
     bench.handle(.written(device: 0, buffer: 1, nil))
     bench.obey(devices: 1)
+    bench.confirmSends()
     #expect(bench.machine.outcome?.commitment == Commitment.none)
     #expect(bench.machine.outcome?.devices[0].wasReset == true)
     guard case .stream = bench.machine.outcome?.fault else {
@@ -128,6 +129,82 @@ struct CommitmentTests {
       #expect(bench.machine.outcome?.devices[0].state == .stop)
       #expect(bench.machine.outcome?.commitment == (isAnswered ? .complete : .unanswered))
       #expect(bench.machine.outcome?.fault == .interrupted("a test"))
+    }
+  }
+
+  /// The frame with which a destination gives up, if it was sent.
+  static func reason(_ bench: SessionBench<LoadSession>) -> String? {
+    for case .send(let frame) in bench.pending where frame.header.knownType == .givenUp {
+      guard case .bytes(let bytes) = frame.payload else { return nil }
+      return String(decoding: bytes, as: UTF8.self)
+    }
+    return nil
+  }
+
+  @Test("a destination that gives up says why at once, and ends when that is out and its devices are back")
+  func givesUp() {
+    var bench = Self.loading()
+    bench.handle(.written(device: 0, buffer: 1, DeviceError(.writeData, .errno(.inputOutput))))
+    #expect(Self.reason(bench)?.contains("device0: ") == true)
+    bench.obey(devices: 1)
+    #expect(bench.machine.outcome == nil)
+    bench.confirmSends()
+    #expect(bench.machine.outcome?.devices[0].wasReset == true)
+    #expect(bench.machine.outcome?.commitment == Commitment.none)
+  }
+
+  @Test("a source that reads nothing is not waited for")
+  func givesUpUnheard() {
+    var bench = Self.loading()
+    bench.handle(.interrupt(reason: "a test"))
+    bench.handle(.written(device: 0, buffer: 1, nil))
+    bench.obey(devices: 1)
+    #expect(bench.machine.outcome == nil)
+    bench.pass(1_000_000)
+    bench.handle(.time)
+    #expect(bench.machine.outcome == nil && bench.machine.deadline != nil)
+    bench.pass(1_000_000)
+    bench.handle(.time)
+    #expect(bench.machine.outcome?.fault == .interrupted("a test"))
+  }
+
+  @Test("a destination whose devices do not come to run after the commit says so, and says nothing when they do")
+  func givesUpLate() {
+    var bench = Self.loaded()
+    bench.handle(.received(buffer: 1, .commit))
+    bench.obey(devices: 1) { _, request in request == .setState(.runningP2P) }
+    while bench.request(0) != nil {
+      if bench.request(0) == .readState {
+        bench.answer(0, .success(.state(.stop)))
+      } else {
+        bench.answer(0, .failure(DeviceError(.setState(.runningP2P), .errno(.inputOutput))))
+      }
+    }
+    #expect(Self.reason(bench) != nil && !bench.sent.contains(.running))
+    bench.confirmSends()
+    #expect(bench.machine.outcome?.commitment == .unanswered)
+  }
+
+  @Test("where no commit was promised a destination ends without a word")
+  func noFarewell() {
+    var configuration = LoadSession.Configuration()
+    configuration.answers = true
+    var bench = SessionBench(LoadSession(devices: [sessionDevice(0)], configuration: configuration))
+    let record = StreamManifest.Device(name: "source", driver: "other", features: [.stopCopy])
+    bench.handle(.received(buffer: 0, .manifest(StreamManifest(devices: [record]))))
+    #expect(bench.sent.isEmpty && bench.machine.outcome?.fault != nil)
+  }
+
+  @Test("a source whose destination gives up goes back until it has let go, and stays stopped after that")
+  func givenUp() {
+    for isCommitted in [false, true] {
+      var bench = Self.saved()
+      if isCommitted { bench.handle(.received(buffer: nil, .loaded)) }
+      bench.handle(.received(buffer: nil, .givenUp(StreamReason("no reason"))))
+      bench.obey(devices: 1)
+      #expect(bench.machine.outcome?.fault == .givenUp(StreamReason("no reason")))
+      #expect(bench.machine.outcome?.commitment == (isCommitted ? .unanswered : Commitment.none))
+      #expect(bench.machine.outcome?.devices[0].state == (isCommitted ? .stop : .running))
     }
   }
 }
