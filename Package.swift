@@ -48,9 +48,10 @@ let package = Package(
     // These load their library when it is first needed: see Sources/CPCI/pci.c.
     .target(name: "CPCI"),
     .target(name: "CIBVerbs"),
+    .target(name: "CConfinement"),
     // Its headers have a folder of their own, which a package can name only through a link (pkg-config would link, too).
     .target(name: "CNetlink", exclude: ["libnl3"], cSettings: [.headerSearchPath("libnl3")]),
-    layer("LinuxIO", ["CVFIO"]),
+    layer("LinuxIO", ["CConfinement", "CVFIO"]),
     layer("Migration", []),
     layer("VFIO", ["LinuxIO", "Migration", "CVFIO"]),
     layer("Simulation", ["Migration"]),
@@ -73,6 +74,11 @@ let package = Package(
       name: "throttle-holder", dependencies: ["LinuxIO", "Migration", "Topology"], path: "Tests/throttle-holder",
       swiftSettings: settings),
     .executableTarget(name: "udp-traffic", path: "Tests/udp-traffic"),
+    // A process that confines itself as a helper does, and then tries what a helper has no business with.
+    .target(name: "Attempts", path: "Tests/Attempts", publicHeadersPath: "."),
+    .executableTarget(
+      name: "confined-attempts", dependencies: ["Attempts", "Helper", "LinuxIO", "Topology"],
+      path: "Tests/confined-attempts", swiftSettings: settings),
     // The test requests of the kernel's mock IOMMU.
     .target(name: "MockIOMMU", dependencies: ["CVFIO"], path: "Tests/MockIOMMU", publicHeadersPath: "."),
     // Memory that the lab's tests let devices write to.
@@ -90,7 +96,11 @@ let package = Package(
       name: "FakeDevices", dependencies: ["LinuxIO", "Migration"], path: "Tests/FakeDevices", swiftSettings: settings),
     tests("EngineTests", ["CVFIO", "Engine", "FakeDevices", "LinuxIO", "Migration", "Simulation", "Transport"]),
     tests(
-      "HelperTests", ["CVFIO", "Engine", "FakeDevices", "Helper", "LinuxIO", "Migration", "Simulation", "Transport"]),
+      "HelperTests",
+      [
+        "confined-attempts", "vfio-ferry", "CVFIO", "Engine", "FakeDevices", "Helper", "LinuxIO", "Migration",
+        "Simulation", "Transport",
+      ]),
     // Described hosts, as folders that look like their sysfs.
     .target(
       name: "TopologyFixtures", dependencies: ["Topology"], path: "Tests/TopologyFixtures", exclude: ["Descriptions"],
@@ -103,7 +113,8 @@ let package = Package(
     tests(
       "LabTests",
       [
-        "vfio-ferry", "device-holder", "guest-memory", "throttle-holder", "udp-traffic", "Engine", "LinuxIO",
+        "vfio-ferry", "confined-attempts", "device-holder", "guest-memory", "throttle-holder", "udp-traffic", "Engine",
+        "LinuxIO",
         "Migration", "Topology", "Transport", "VFIO", "MockIOMMU", "GuestPages",
         argumentParser,
       ]),

@@ -37,6 +37,8 @@ enum {
   VFIO_FERRY_MAX_MEMORY = 4096,      /* ranges of guest memory */
   VFIO_FERRY_MAX_MAPPINGS = 65536,   /* of I/O addresses, all spaces together */
   VFIO_FERRY_MAX_BLOB = 1048576,     /* bytes of a VMM's own state of one device */
+  VFIO_FERRY_MAX_BLOBS = 33554432,   /* the same of all devices together: those given here, and those that come */
+  VFIO_FERRY_MAX_BITMAP = 268435456, /* bytes of the bitmap of dirty pages: 8 TiB of guest memory by pages of 4 KiB */
   VFIO_FERRY_NAME_SIZE = 64,         /* bytes of a name, its NUL included */
   VFIO_FERRY_TEXT_SIZE = 256,        /* bytes of a text, its NUL included */
 };
@@ -284,7 +286,8 @@ struct vfio_ferry_device_link {
 /*
  * A VMM's own state of a device (configuration space, interrupts), which goes along as it is. In the request the descriptor is
  * a file of which bytes from `offset` on are read before the reply. In the reply of VFIO_FERRY_BLOB_READ it is a file that
- * holds nothing else, from 0 on, and can't change any more; a device without a blob has size 0 and no descriptor.
+ * holds nothing else, from 0 on, and can't change any more; a device without a blob has size 0 and no descriptor. Asked for
+ * again it is the same file, with the position that it was left at.
  */
 struct vfio_ferry_blob {
   struct vfio_ferry_header header;

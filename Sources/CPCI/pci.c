@@ -109,6 +109,11 @@ struct vf_pci *vf_pci_open(const char *bus)
 	return NULL;
 }
 
+void vf_pci_keep(void)
+{
+	(void)dlopen("libpci.so.3", RTLD_NOW | RTLD_LOCAL | RTLD_NODELETE);
+}
+
 void vf_pci_close(struct vf_pci *pci)
 {
 	/* cleanup calls a back end that is there only after init. */

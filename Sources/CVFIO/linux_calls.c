@@ -10,6 +10,7 @@
 #include <string.h>
 #include <sys/eventfd.h>
 #include <sys/mman.h>
+#include <sys/prctl.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
 #include <sys/sysmacros.h>
@@ -32,9 +33,9 @@ const char *vf_error_name(int error)
 	return strerrorname_np(error);
 }
 
-int vf_name_thread(unsigned long thread, const char *name)
+int vf_name_this_thread(const char *name)
 {
-	return pthread_setname_np(thread, name);
+	return prctl(PR_SET_NAME, name, 0, 0, 0);
 }
 
 static _Thread_local char last_words[256];

@@ -51,11 +51,16 @@ public final class GuestTracking: Sendable {
 
   /// The most mappings, all spaces together.
   public let maximumMappings: Int
+  /// The most bytes that the bitmap may have. Some more of the same size are held while memory moves.
+  public let maximumBitmapBytes: Int
   let state = Mutex(State())
   private let told = Mutex(Told())
 
   /// No memory, no mapping and no device at first.
-  public init(maximumMappings: Int = 65_536) { self.maximumMappings = maximumMappings }
+  public init(maximumMappings: Int = 65_536, maximumBitmapBytes: Int = 1 << 28) {
+    self.maximumMappings = maximumMappings
+    self.maximumBitmapBytes = maximumBitmapBytes
+  }
 
   /// What has failed since this was made, in order, and what took its place.
   public var failures: [TrackedMemory.Failure] { told.withLock { $0.failures } }
@@ -82,11 +87,14 @@ public final class GuestTracking: Sendable {
       let file: Descriptor
       do {
         layout = try DirtyLayout(ranges: state.ranges, pageSize: pageSize)
+        if layout.wordCount > maximumBitmapBytes / 8 { throw GuestTrackingError.bitmapTooLarge(maximumBitmapBytes) }
         let words = try DirtyBitmap(sharing: layout)
         file = try words.duplicateDescriptor()
         state.bitmap = Bitmap(words: words, pending: DirtyBitmap(layout: layout))
       } catch let error as DirtyBitmapError {
         throw .memory(error)
+      } catch let error as GuestTrackingError {
+        throw error
       } catch let error as SystemError {
         throw .system(error)
       } catch {

@@ -18,6 +18,8 @@ public enum GuestTrackingError: Error, Hashable, Sendable {
   case mapping(space: UInt32, MappedMemoryError)
   /// More than so many mappings, all spaces together.
   case tooManyMappings(Int)
+  /// A bitmap of more than so many bytes.
+  case bitmapTooLarge(Int)
   /// There is no memory for the bitmap.
   case system(SystemError)
 }
@@ -32,6 +34,7 @@ extension GuestTrackingError: CustomStringConvertible {
     case .memory(let error): "\(error)"
     case .mapping(let space, let error): "address space \(space): \(error)"
     case .tooManyMappings(let most): "more than \(most) mappings"
+    case .bitmapTooLarge(let most): "a bitmap of more than \(most) bytes: let a bit stand for a larger page"
     case .system(let error): "\(error)"
     }
   }

@@ -143,6 +143,10 @@ public struct HelperLimits: Hashable, Sendable {
   public var mappings = 65536
   /// Bytes of a VMM's own state of one device.
   public var blob = 1 << 20
+  /// Bytes of all of these together, given by the VMM; and as many may come from the other side.
+  public var blobs = 1 << 25
+  /// Bytes of the bitmap of dirty pages.
+  public var bitmap = 1 << 28
 
   /// The most that the protocol allows.
   public init() {}

@@ -33,6 +33,8 @@ final class HelperDriver: Sendable {
     /// What the VMM keeps of each device, on its way to the other side; and what came from there.
     var blobs: [UInt32: [UInt8]] = [:]
     var arrivedBlobs: [UInt32: [UInt8]] = [:]
+    /// The files of those that the VMM has asked for.
+    var blobFiles: [UInt32: SentFile] = [:]
     /// Devices that are being let go of, by the request that waits for that.
     var releases: [UInt32: Held] = [:]
     /// Guest memory that comes in with the running session.
@@ -46,11 +48,14 @@ final class HelperDriver: Sendable {
   let gate = DeviceGate()
   let state = Mutex(State())
 
-  init(host: any HelperHost, mailbox: HelperMailbox) throws(SystemError) {
+  let limits: HelperLimits
+
+  init(host: any HelperHost, limits: HelperLimits, mailbox: HelperMailbox) throws(SystemError) {
     self.host = host
+    self.limits = limits
     self.mailbox = mailbox
     planning = try Lane(name: "planning")
-    memory = try HelperMemoryLane(mailbox: mailbox)
+    memory = try HelperMemoryLane(limits: limits, mailbox: mailbox)
   }
 
   // MARK: Tasks
@@ -157,6 +162,7 @@ final class HelperDriver: Sendable {
       state.devices[held.id] = nil
       state.blobs[held.id] = nil
       state.arrivedBlobs[held.id] = nil
+      state.blobFiles[held.id] = nil
     }
     held.device.withLock { $0 = nil }
     held.lane.abandon()
@@ -267,10 +273,13 @@ final class HelperDriver: Sendable {
 
   private func giveBlob(_ id: UInt32, _ number: UInt32) {
     planning.put { [self] in
-      let bytes = state.withLock { $0.arrivedBlobs[id] } ?? []
+      let (bytes, made) = state.withLock { ($0.arrivedBlobs[id] ?? [], $0.blobFiles[id]) }
       if bytes.isEmpty { return mailbox.put(.finished(number, .blob(device: id, size: 0))) }
       do throws(SystemError) {
-        let file = try Descriptor.sealed(bytes.span, name: "blob of device \(id)")
+        // One for each device, however often a VMM asks and does not read: it can't be changed.
+        let file =
+          if let made { made } else { SentFile(try Descriptor.sealed(bytes.span, name: "blob of device \(id)")) }
+        state.withLock { $0.blobFiles[id] = file }
         mailbox.put(.finished(number, .blob(device: id, size: UInt32(bytes.count))), with: file)
       } catch {
         mailbox.put(.finished(number, .failure(HelperFailure(error, device: id))))

@@ -124,6 +124,7 @@ extension HelperDriver {
     configuration.keepStopped = true
     configuration.resetAllowed = load.resetAllowed
     configuration.answers = channel.isTwoWay
+    configuration.maximumVMMStateBytes = limits.blobs
     configuration.buffers = max(configuration.buffers, ids.count)
     // The guest is not here yet.
     configuration.quiescing.vcpusAreStopped = true
@@ -137,6 +138,7 @@ extension HelperDriver {
         channel: channel, buffers: configuration.buffers
       ) { [self] ended, outcome in
         state.withLock { state in
+          state.blobFiles = [:]
           for (id, bytes) in zip(ids, ended.vmmStates) { state.arrivedBlobs[id] = bytes }
         }
         guard outcome.fault == nil else {

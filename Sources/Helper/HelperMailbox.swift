@@ -19,9 +19,10 @@ final class HelperMailbox: Sendable {
   func put(_ input: HelperSession.Input) { put(Letter(input: input, file: nil)) }
 
   /// - Parameter file: becomes the letter's own.
-  func put(_ input: HelperSession.Input, with file: consuming Descriptor) {
-    put(Letter(input: input, file: SentFile(file)))
-  }
+  func put(_ input: HelperSession.Input, with file: consuming Descriptor) { put(input, with: SentFile(file)) }
+
+  /// - Parameter file: may go out with others, too.
+  func put(_ input: HelperSession.Input, with file: SentFile) { put(Letter(input: input, file: file)) }
 
   private func put(_ letter: Letter) {
     letters.withLock { $0.append(letter) }

@@ -23,11 +23,12 @@ final class HelperMemoryLane: Sendable {
 
   private let mailbox: HelperMailbox
   private let lane: Lane
-  private let tracking = GuestTracking()
+  private let tracking: GuestTracking
   private let state = Mutex(State())
 
-  init(mailbox: HelperMailbox) throws(SystemError) {
+  init(limits: HelperLimits, mailbox: HelperMailbox) throws(SystemError) {
     self.mailbox = mailbox
+    tracking = GuestTracking(maximumMappings: limits.mappings, maximumBitmapBytes: limits.bitmap)
     lane = try Lane(name: "memory changes")
   }
 
@@ -287,7 +288,7 @@ extension HelperFailure {
     case .memory(.order), .mapping(_, .overlap): self.init(.exists, "\(error)")
     case .mapping(_, .notMapped): self.init(.noSuch, "\(error)")
     case .memory, .mapping: self.init(.badArgument, "\(error)")
-    case .tooManyMappings: self.init(.limit, "\(error)")
+    case .tooManyMappings, .bitmapTooLarge: self.init(.limit, "\(error)")
     case .system(let cause): self.init(cause)
     }
   }

@@ -30,7 +30,7 @@ public final class HelperServer {
   private let socket: PacketSocket
   private let mailbox: HelperMailbox
   private let driver: HelperDriver
-  private let log: (String) -> Void
+  private let log: (LogLevel, String) -> Void
   private var session: HelperSession
   private var outgoing: [Outgoing] = []
   /// The types of requests that have no reply yet, for their replies.
@@ -45,12 +45,12 @@ public final class HelperServer {
   ///   - log: takes a line.
   public init(
     socket: PacketSocket, host: any HelperHost = KernelHost(), limits: HelperLimits = HelperLimits(), version: String,
-    log: @escaping (String) -> Void = { _ in }
+    log: @escaping (LogLevel, String) -> Void = { _, _ in }
   ) throws(SystemError) {
     self.socket = socket
     self.log = log
     mailbox = try HelperMailbox()
-    driver = try HelperDriver(host: host, mailbox: mailbox)
+    driver = try HelperDriver(host: host, limits: limits, mailbox: mailbox)
     session = HelperSession(limits: limits, version: version)
   }
 
@@ -72,7 +72,7 @@ public final class HelperServer {
         try sendWaiting()
       } catch {
         // The connection is gone, whatever it is called.
-        log("\(error)")
+        log(.warning, "\(error)")
         act(session.handle(.hungUp), nil)
       }
       // What a VMM that is gone, or was told to go, has not read is left.
@@ -174,7 +174,7 @@ public final class HelperServer {
       default: break
       }
     }
-    if let line = event.line { log(line) }
+    if let line = event.line { log(event.level, line) }
     send(event.packet, nil)
   }
 
@@ -209,6 +209,15 @@ public final class HelperServer {
 }
 
 extension HelperEvent {
+  /// How much its line matters.
+  var level: LogLevel {
+    switch self {
+    case .failed: .error
+    case .hung, .reset, .linkLost, .tracker: .warning
+    case .phase, .progress, .arc, .slow, .decision, .ready, .throttle, .loaded: .info
+    }
+  }
+
   /// A line for the log, where the event is worth one.
   var line: String? {
     switch self {

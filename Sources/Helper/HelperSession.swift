@@ -109,7 +109,8 @@ public struct HelperSession: Sendable {
     var space: UInt32
     var info: HelperDeviceInfo?
     var isHung = false
-    var hasBlob = false
+    /// The most bytes that it has been given of the VMM's own.
+    var blobBytes = 0
     var progress: DeviceProgress?
   }
 

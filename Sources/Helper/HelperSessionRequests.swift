@@ -127,6 +127,8 @@ extension HelperSession {
   mutating func forget(_ id: UInt32) {
     devices[id] = nil
     order.removeAll { $0 == id }
+    // What was said of it is not true of the next that has its number.
+    links = links.filter { $0.key.from != id && $0.key.to != id }
   }
 
   private mutating func changeDevice(_ request: HelperRequest, _ number: UInt32) throws(HelperFailure) -> [Action] {
@@ -152,6 +154,14 @@ extension HelperSession {
       guard size <= UInt32(limits.blob) else {
         throw HelperFailure(.limit, device: id, "this helper takes blobs of \(limits.blob) bytes")
       }
+      // One that can't be read leaves the one before in its place: the larger counts.
+      let counted = max(Int(size), devices[id]?.blobBytes ?? 0)
+      let others = devices.reduce(0) { $0 + ($1.key == id ? 0 : $1.value.blobBytes) }
+      guard others + counted <= limits.blobs else {
+        throw HelperFailure(
+          .limit, device: id, "this helper takes \(limits.blobs) bytes of blobs, of all devices together")
+      }
+      devices[id]?.blobBytes = counted
       return perform(number, .keepBlob(id, offset: offset, size: size))
     case .readBlob(let id):
       try require(.loaded)

@@ -9,23 +9,31 @@ public final class BlockingThread: Sendable {
   private let handle: Mutex<pthread_t?>
 
   private final class Body {
+    let name: String
     let run: @Sendable () -> Void
-    init(_ run: @escaping @Sendable () -> Void) { self.run = run }
+    init(_ name: String, _ run: @escaping @Sendable () -> Void) {
+      self.name = name
+      self.run = run
+    }
   }
 
-  /// Starts the thread. Signals are blocked in it: one thread of the program takes them all.
+  /// Starts the thread. Signals are blocked in it, because one thread of the program takes them all; but for SIGSYS, which
+  /// tells a thread of its own system calls that are refused (``SystemCallFilter``).
   /// - Parameter name: at most 15 bytes, as `ps -L` shows it.
   public init(name: String, _ body: @escaping @Sendable () -> Void) throws(SystemError) {
     var handle = pthread_t()
-    let boxed = unsafe Unmanaged.passRetained(Body(body))
+    let boxed = unsafe Unmanaged.passRetained(Body(name, body))
     var all = sigset_t()
     var before = sigset_t()
     unsafe sigfillset(&all)
+    unsafe sigdelset(&all, SIGSYS)
     unsafe pthread_sigmask(SIG_SETMASK, &all, &before)
     let result = unsafe pthread_create(
       &handle, nil,
       { argument in
-        unsafe Unmanaged<Body>.fromOpaque(argument!).takeRetainedValue().run()
+        let body = unsafe Unmanaged<Body>.fromOpaque(argument!).takeRetainedValue()
+        unsafe vf_name_this_thread(body.name)
+        body.run()
         return nil
       }, boxed.toOpaque())
     unsafe pthread_sigmask(SIG_SETMASK, &before, nil)
@@ -33,7 +41,6 @@ public final class BlockingThread: Sendable {
       unsafe boxed.release()
       throw SystemError("starting", "the thread \(name)", errno: result)
     }
-    unsafe vf_name_thread(handle, name)
     self.handle = Mutex(handle)
   }
 

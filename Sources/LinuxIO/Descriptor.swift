@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
+internal import CConfinement
 internal import CVFIO
 internal import Glibc
 
@@ -48,6 +49,22 @@ public struct Descriptor: ~Copyable, Sendable {
     let error = errno
     if duplicate < 0 { throw SystemError("using descriptor \(number) for", subject, errno: error) }
     return Descriptor(owning: duplicate, subject: subject)
+  }
+
+  /// Closes everything that this process has open, but standard input, output and error and these. Whoever owns one of the
+  /// others is left with a number. To be called before anything but these is used.
+  public static func closeAll(but kept: [Int32]) throws(SystemError) {
+    var first: UInt32 = 3
+    for number in (kept.filter { $0 >= 3 }.map(UInt32.init).sorted() + [.max]) {
+      // Two may be the same.
+      if number > first {
+        let last = number == .max ? number : number - 1
+        let result = vf_close_range(first, last)
+        let error = errno
+        if result != 0 { throw SystemError("closing", "what is open from descriptor \(first) on", errno: error) }
+      }
+      first = max(first, number &+ 1)
+    }
   }
 
   /// A second descriptor for the same open file, close-on-exec; the caller owns it.

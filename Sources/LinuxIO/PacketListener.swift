@@ -89,6 +89,11 @@ public struct PeerRule: Hashable, Sendable {
   /// This process's user, and root.
   public static var sameUser: PeerRule { PeerRule(users: [0, geteuid()]) }
 
+  /// This process's user and root, and these besides.
+  public static func sameUser(and users: Set<UInt32>, groups: Set<UInt32>) -> PeerRule {
+    PeerRule(users: sameUser.users.union(users), groups: groups)
+  }
+
   /// Whether a process may connect.
   public func admits(_ peer: PeerCredentials) -> Bool { users.contains(peer.uid) || groups.contains(peer.gid) }
 }

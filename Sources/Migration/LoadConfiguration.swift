@@ -13,6 +13,8 @@ extension LoadSession {
     public var answers = false
     /// Transfer buffers, each of ``StreamFormat/maximumDataSize`` bytes.
     public var buffers = 8
+    /// The most bytes that the VMMs' own states of all devices may have together: they are kept in memory.
+    public var maximumVMMStateBytes = StreamFormat.maximumDevices * StreamFormat.maximumDataSize
     /// How the group is brought to its stop before it is loaded.
     public var quiescing = QuiesceConfiguration()
 

@@ -64,6 +64,8 @@ public struct LoadSession: SessionMachine {
 
   /// What the stream carries of the VMM's own, by device.
   public private(set) var vmmStates: [[UInt8]?]
+  /// Bytes of these, also of those that wait.
+  private var vmmStateBytes = 0
 
   /// - Parameters:
   ///   - devices: at least one, each in RUNNING, RUNNING_P2P or STOP; see ``refusal(devices:)``.
@@ -111,7 +113,18 @@ public struct LoadSession: SessionMachine {
       if fault == nil {
         fail(.stream(StreamError(.invalid("it comes before everything was loaded"), place: "the commit", offset: 0)))
       }
+    case .received(_, .vmmState(let device, let bytes))
+    where bytes.count > configuration.maximumVMMStateBytes - vmmStateBytes:
+      if fault == nil {
+        let most = configuration.maximumVMMStateBytes
+        fail(
+          .stream(
+            StreamError(
+              .invalid("the VMMs' own states of the devices are more than \(most) bytes together, and so not taken"),
+              place: "the VMM's state of device \(device)", offset: 0)))
+      }
     case .received(let buffer, let item):
+      if case .vmmState(_, let bytes) = item { vmmStateBytes += bytes.count }
       held.append((item, buffer))
     case .written(let device, let buffer, let error):
       sinks[device].writes -= 1

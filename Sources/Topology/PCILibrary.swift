@@ -15,6 +15,9 @@ internal import CPCI
 
   deinit { unsafe vf_pci_close(handle) }
 
+  /// Loads it for as long as this process runs.
+  static func keep() { vf_pci_keep() }
+
   /// What a function's registers say.
   struct Registers {
     /// Its PCI Express port type, by the number in the PCI Express capabilities register; nil where it has no such

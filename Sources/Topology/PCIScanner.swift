@@ -13,6 +13,9 @@ public struct PCIScanner: Sendable {
   /// The scanner of that system; by default of this one.
   public init(root: SystemRoot = SystemRoot()) { self.root = root }
 
+  /// Loads libpci, where there is one, for as long as this process runs: for a process that will not be allowed to.
+  public static func keepLibrary() { PCILibrary.keep() }
+
   /// Every function there is now, and the RDMA devices on them. Without root capabilities are nil.
   /// - Parameters:
   ///   - titles: whether to look functions up in the list of PCI ids, which is most of the time that this takes.

@@ -11,17 +11,22 @@ struct Console: Sendable {
   let err: @Sendable (String) -> Void
   /// Whether standard error is a terminal: only then is progress drawn.
   let showsProgress: Bool
+  /// Whether standard error is the journal.
+  var isJournal = false
 
   /// The process's own streams.
   static let standard = Console(
     out: { Self.write($0, to: STDOUT_FILENO) }, err: { Self.write($0, to: STDERR_FILENO) },
-    showsProgress: isatty(STDERR_FILENO) == 1)
+    showsProgress: isatty(STDERR_FILENO) == 1, isJournal: LogLevel.standardErrorIsJournal)
 
   /// A line for standard output.
   func line(_ text: String = "") { out(text + "\n") }
 
   /// A line for standard error.
   func note(_ text: String) { err(text + "\n") }
+
+  /// A line for a log on standard error: with its level, where the journal takes it from there.
+  func log(_ level: LogLevel, _ text: String) { note((isJournal ? level.journalPrefix : "") + text) }
 
   /// A JSON value, and a newline.
   func json(_ value: JSON, _ format: FormatOptions) { line(value.text(pretty: format.pretty)) }

@@ -12,71 +12,77 @@ struct HelperCommand: FerryCommand {
       (--fd), the first that connects to PATH (--listen), or from systemd (a socket unit with Accept=yes or no), which is \
       taken where neither is given. What is said on it is in docs/helper-protocol.md and include/vfio_ferry.h.
 
+      Before it hears the first word it confines itself to that connection and what comes over it: no other file, socket, \
+      process or program (docs/confinement.md). What is refused from then on is a line on standard error.
+
       It changes nothing unless the VMM asks for it, and ends when the VMM hangs up. Exit status: 0 after a farewell; 1 \
-      where the VMM went in the middle of a move, with a line on where each device is.
+      where the VMM went in the middle of a move, with a line on where each device is; 3 where it can't confine itself.
       """)
 
-  @Option(help: ArgumentHelp("The connection is this descriptor.", valueName: "N"))
-  var fd: Int32?
+  @OptionGroup(title: "The connection")
+  var source: HelperConnection
 
-  @Option(help: ArgumentHelp("Listen here, and serve the first that connects.", valueName: "PATH"))
-  var listen: String?
+  @Option(
+    help: ArgumentHelp(
+      "Become this user, and its group or GROUP, each a name or a number, once the connection is there.",
+      valueName: "USER[:GROUP]"))
+  var user: String?
 
-  @Flag(name: .shortAndLong, help: "Log every event on standard error.")
+  @Flag(help: "Confine nothing: a VMM or a peer that takes the helper over has all that its user has.")
+  var unconfined = false
+
+  @Flag(name: .shortAndLong, help: "Log every event on standard error, and not only what is wrong.")
   var verbose = false
 
   func validate() throws {
-    if fd != nil, listen != nil { throw ValidationError("--fd and --listen are two ways to a connection: give one") }
-    if let fd, fd < 0 { throw ValidationError("--fd takes the number of a descriptor") }
+    if unconfined, user != nil { throw ValidationError("--user is a part of what --unconfined leaves out") }
   }
 
   func execute(_ console: Console) throws {
-    let notifier = ServiceNotifier.take()
+    let least: LogLevel = verbose ? .info : .warning
+    let log = { (level: LogLevel, line: String) in
+      if level >= least { console.log(level, "vfio-ferry helper: \(line)") }
+    }
     let ending: HelperServer.Ending
     do {
-      let socket = try connection(notifier, console)
-      let isVerbose = verbose
-      let server = try HelperServer(socket: socket, version: "vfio-ferry \(VFIOFerry.version)") { line in
-        if isVerbose { console.note("vfio-ferry helper: \(line)") }
+      let confinement = try confinement()
+      // Who told systemd's socket wrong is told nothing, and it is served all the same.
+      let notifier = (try? ServiceNotifier.take()) ?? nil
+      let socket = try source.socket(log) { _ = try? notifier?.ready() }
+      log(.info, "serving \(try socket.peerCredentials)")
+      if let confinement {
+        let kept = [socket.descriptor.rawValue] + (notifier.map { [$0.descriptor.rawValue] } ?? [])
+        try confine(confinement, keeping: kept, log)
+      } else {
+        log(.warning, "UNCONFINED: whoever takes this process over has all that its user has")
       }
-      if verbose { console.note("vfio-ferry helper: serving \(try socket.peerCredentials)") }
+      let server = try HelperServer(socket: socket, version: "vfio-ferry \(VFIOFerry.version)", log: log)
       _ = try? notifier?.ready()
       ending = server.run()
     } catch let error as SystemError {
       throw CommandFailure.failed("\(error)")
     }
-    _ = try? notifier?.stopping()
     // Whatever still waits in a device's call ends with the process, and its descriptors with it.
     if ending.status != 0 { throw CommandFailure.failed(ending.words ?? "the session ended badly") }
   }
 
-  private func connection(_ notifier: ServiceNotifier?, _ console: Console) throws -> PacketSocket {
-    if let fd { return try PacketSocket(inherited: fd, subject: "descriptor \(fd)") }
-    if let listen { return try first(of: PacketListener(path: listen), notifier, console) }
-    guard let given = try SystemdActivation.take().first else {
-      throw CommandFailure.misuse("no connection: give --fd N or --listen PATH, or start it from a systemd socket")
+  private func confinement() throws -> Confinement? {
+    if unconfined { return nil }
+    guard let user else { return Confinement() }
+    guard let found = ProcessUser(user) else {
+      throw CommandFailure.misuse("--user \(user): no such user or group; a number without a user wants USER:GROUP")
     }
-    switch given.socket {
-    case .connection(let socket): return socket
-    case .listener(let listener): return try first(of: listener, notifier, console)
-    }
+    return Confinement(user: found)
   }
 
-  /// Waits for a VMM that may connect.
-  private func first(
-    of listener: PacketListener, _ notifier: ServiceNotifier?, _ console: Console
-  ) throws(SystemError) -> PacketSocket {
-    _ = try? notifier?.ready()
-    while true {
-      do throws(ConnectionError) {
-        return try listener.accept()
-      } catch {
-        guard case .system(let cause) = error else {
-          console.note("vfio-ferry helper: \(error)")
-          continue
-        }
-        throw cause
-      }
+  private func confine(
+    _ confinement: Confinement, keeping kept: [Int32], _ log: (LogLevel, String) -> Void
+  ) throws {
+    let prefix = (LogLevel.standardErrorIsJournal ? LogLevel.warning.journalPrefix : "") + "vfio-ferry helper: "
+    do throws(ConfinementError) {
+      for weakness in try confinement.begin(keeping: kept, prefix: prefix) { log(.warning, weakness) }
+    } catch {
+      throw CommandFailure.refused("nothing is served, because the helper can't confine itself: \(error)")
     }
   }
 }

@@ -58,7 +58,7 @@ struct Main {
   /// - Returns: the exit status.
   private static func tell(_ error: any Error, _ console: Console) -> Int32 {
     if let failure = error as? CommandFailure {
-      console.note("vfio-ferry: \(failure.message)")
+      console.log(.error, "vfio-ferry: \(failure.message)")
       return failure.status.rawValue
     }
     let message = VFIOFerry.fullMessage(for: error)

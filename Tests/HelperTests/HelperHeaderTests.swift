@@ -51,6 +51,7 @@ struct HelperHeaderTests {
     let limits = HelperLimits()
     #expect(limits.devices == VFIO_FERRY_MAX_DEVICES && limits.memory == VFIO_FERRY_MAX_MEMORY)
     #expect(limits.mappings == VFIO_FERRY_MAX_MAPPINGS && limits.blob == VFIO_FERRY_MAX_BLOB)
+    #expect(limits.blobs == VFIO_FERRY_MAX_BLOBS && limits.bitmap == VFIO_FERRY_MAX_BITMAP)
     #expect(PacketSocket.maximumDescriptors == VFIO_FERRY_MAX_DESCRIPTORS)
     #expect(HelperFeatures.pages.rawValue == UInt64(VFIO_FERRY_FEATURE_PAGES))
     #expect(MigrationFeatures.stopCopy.rawValue == UInt64(VFIO_FERRY_DEVICE_STOP_COPY))

@@ -2,7 +2,7 @@
 /*
  * The few calls that Swift can't make by itself. Each returns what the system call returns and leaves errno set.
  *
- * Plain C types stand for pid_t, dev_t, pthread_t and struct iovec: including their headers here would make Swift see
+ * Plain C types stand for pid_t, dev_t and struct iovec: including their headers here would make Swift see
  * libc's types as this module's.
  */
 #ifndef VFIO_FERRY_LINUX_CALLS_H
@@ -19,8 +19,9 @@ int vf_pidfd_getfd(int pidfd, int target, unsigned int flags);
 /* The C constant's name of an error number, or NULL. In C because strerrorname_np(3) needs _GNU_SOURCE. */
 const char *vf_error_name(int error);
 
-/* Names a thread (a pthread_t), with at most 15 bytes. In C because pthread_setname_np(3) needs _GNU_SOURCE. */
-int vf_name_thread(unsigned long thread, const char *name);
+/* Names the calling thread, with at most 15 bytes. In C because prctl(2) is variadic. Naming another thread would write to a
+ * file in /proc, which a confined process can't open. */
+int vf_name_this_thread(const char *name);
 
 /* An eventfd(2), close-on-exec and non-blocking; the caller owns it. In C because Swift's Glibc lacks the header. */
 int vf_eventfd(void);

@@ -18,6 +18,9 @@ struct vf_pci;
 struct vf_pci *vf_pci_open(const char *bus);
 void vf_pci_close(struct vf_pci *pci);
 
+/* Loads libpci, where there is one, and never unloads it: vf_pci_open opens no file then. */
+void vf_pci_keep(void);
+
 /* What the configuration space says. Registers are as they were read, and 0 where the function has none. */
 struct vf_pci_registers {
 	/* The capability list could be read to its end, and so the next fields mean something. */

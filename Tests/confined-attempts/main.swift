@@ -1,0 +1,41 @@
+// SPDX-License-Identifier: Apache-2.0
+// confined-attempts [USER]
+//
+// Confines itself as a helper does, as USER where one is given, and then tries what a helper needs and what it has no
+// business with. For each a line on standard output: what was tried, and "allowed" or the error; last the PCI functions that
+// it sees. What is refused is told of on standard error by the confinement itself. Standard input is kept, and descriptor 3,
+// where systemd has put a connection.
+
+import Attempts
+import Glibc
+import Helper
+import LinuxIO
+import Topology
+
+func say(_ text: String) {
+  print(text)
+  fflush(nil)
+}
+
+attempts_prepare()
+let prefix = (LogLevel.standardErrorIsJournal ? LogLevel.warning.journalPrefix : "") + "confined-attempts: "
+let isActivated = Execution.variable("LISTEN_FDS") != nil
+do {
+  let user = CommandLine.arguments.count > 1 ? ProcessUser(CommandLine.arguments[1]) : nil
+  let notifier = try ServiceNotifier.take()
+  let kept = (isActivated ? [3] : []) + (notifier.map { [$0.descriptor.rawValue] } ?? [])
+  for weakness in try Confinement(user: user).begin(keeping: kept, prefix: prefix) { say("weakness: \(weakness)") }
+  try notifier?.ready()
+} catch {
+  say("not confined: \(error)")
+  exit(3)
+}
+say("user: \(getuid()) \(geteuid()) \(getgid()) \(getegid())")
+var number: Int32 = 0
+while let name = unsafe attempt_name(number) {
+  let error = attempt_make(number)
+  let outcome = error == 0 ? "allowed" : unsafe attempt_error(error).map { unsafe String(cString: $0) } ?? "\(error)"
+  say("\(unsafe String(cString: name)): \(outcome)")
+  number += 1
+}
+say("functions: \(PCIScanner().tree(titles: false, rdma: false).functions.count)")
