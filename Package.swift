@@ -91,6 +91,16 @@ let package = Package(
     tests("EngineTests", ["CVFIO", "Engine", "FakeDevices", "LinuxIO", "Migration", "Simulation", "Transport"]),
     tests(
       "HelperTests", ["CVFIO", "Engine", "FakeDevices", "Helper", "LinuxIO", "Migration", "Simulation", "Transport"]),
+    // What untrusted input reaches, for a fuzzer: tools/fuzz.
+    .target(
+      name: "FuzzTargets",
+      dependencies: [
+        "Engine", "Helper", "LinuxIO", "Migration", "Simulation", "Topology", "TopologyFixtures", "Transport",
+      ],
+      path: "Tests/FuzzTargets", swiftSettings: settings),
+    .executableTarget(
+      name: "ferry-fuzz", dependencies: ["FuzzTargets"], path: "Tests/ferry-fuzz", swiftSettings: settings),
+    .testTarget(name: "FuzzTests", dependencies: ["FuzzTargets"], exclude: ["Corpus"], swiftSettings: settings),
     // Described hosts, as folders that look like their sysfs.
     .target(
       name: "TopologyFixtures", dependencies: ["Topology"], path: "Tests/TopologyFixtures", exclude: ["Descriptions"],
