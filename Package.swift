@@ -101,6 +101,16 @@ let package = Package(
         "confined-attempts", "vfio-ferry", "CVFIO", "Engine", "FakeDevices", "Helper", "LinuxIO", "Migration",
         "Simulation", "Transport",
       ]),
+    // What untrusted input reaches, for a fuzzer: tools/fuzz.
+    .target(
+      name: "FuzzTargets",
+      dependencies: [
+        "Engine", "Helper", "LinuxIO", "Migration", "Simulation", "Topology", "TopologyFixtures", "Transport",
+      ],
+      path: "Tests/FuzzTargets", swiftSettings: settings),
+    .executableTarget(
+      name: "ferry-fuzz", dependencies: ["FuzzTargets"], path: "Tests/ferry-fuzz", swiftSettings: settings),
+    .testTarget(name: "FuzzTests", dependencies: ["FuzzTargets"], exclude: ["Corpus"], swiftSettings: settings),
     // Described hosts, as folders that look like their sysfs.
     .target(
       name: "TopologyFixtures", dependencies: ["Topology"], path: "Tests/TopologyFixtures", exclude: ["Descriptions"],

@@ -10,6 +10,7 @@ extension HelperSession {
   mutating func take(_ request: HelperRequest, _ number: UInt32) -> [Action] {
     if waiting[number] != nil {
       let text = "request \(number) has no reply yet: give each request a number of its own"
+      isOver = true
       return [.reply(number, .failure(HelperFailure(.badPacket, text))), .end(1, text)]
     }
     do throws(HelperFailure) {
@@ -20,7 +21,9 @@ extension HelperSession {
       }
       return try carryOut(request, number)
     } catch {
-      return [.reply(number, .failure(error))] + (error.code == .version ? [.end(1, error.text)] : [])
+      guard error.code == .version else { return [.reply(number, .failure(error))] }
+      isOver = true
+      return [.reply(number, .failure(error)), .end(1, error.text)]
     }
   }
 
