@@ -29,6 +29,9 @@ struct LoadCommand: FerryCommand {
   @OptionGroup var session: SessionOptions
   @OptionGroup var peers: PeerOptions
 
+  @Option(help: "How much of the compatibility tags has to match: strict, loose, none.", transform: TagPolicy.named)
+  var policy = TagPolicy.loose
+
   @Flag(help: "Leave the devices in stop, for a VMM to start.")
   var keepStopped = false
 
@@ -43,7 +46,7 @@ struct LoadCommand: FerryCommand {
   var command: [String] = []
 
   private enum CodingKeys: CodingKey {
-    case format, access, session, peers, keepStopped, file, devices
+    case format, access, session, peers, policy, keepStopped, file, devices
   }
 
   func validate() throws {
@@ -75,6 +78,7 @@ struct LoadCommand: FerryCommand {
     var configuration = LoadSession.Configuration()
     configuration.keepStopped = keepStopped
     configuration.resetAllowed = session.resetOnError
+    configuration.tagPolicy = policy
     configuration.quiescing = session.quiescing(peers)
     configuration.buffers = max(configuration.buffers, described.count)
     let names = described.map(\.name)
@@ -116,10 +120,18 @@ struct LoadCommand: FerryCommand {
       let record = try deviceAccess.record(DeviceAccess.name(text))
       // What the device supports is compared once it says so itself; until then it counts as a match.
       let features = sources.indices.contains(index) ? sources[index].features : []
+      var tag = TagScanner(root: deviceAccess.inventory.root).tag(of: record)
+      if sources.indices.contains(index) {
+        tag[.features] = (try? CompatibilityTag(decoding: sources[index].tag))?[.features]
+      }
       targets.append(
-        SessionDevice(name: "\(record.name)", driver: record.driver ?? "none", features: features, state: .running))
+        SessionDevice(
+          name: "\(record.name)", driver: record.driver ?? "none", features: features, state: .running,
+          tag: tag.encoded))
     }
-    if let mismatch = LoadSession.mismatch(manifest: StreamManifest(devices: sources), devices: targets) {
+    if let mismatch = LoadSession.mismatch(
+      manifest: StreamManifest(devices: sources), devices: targets, policy: policy)
+    {
       throw .refused(mismatch)
     }
   }
