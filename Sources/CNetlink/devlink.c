@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* devlink's ports and their rates. */
+/* devlink's ports and their rates, and what identifies a NIC and its functions. */
 #include <errno.h>
 #include <linux/devlink.h>
 #include <string.h>
@@ -40,7 +40,21 @@ struct port_search {
 	uint16_t function;
 	uint32_t number;
 	int count;
+	/* The address of the function behind it, where the port says it. */
+	uint8_t mac[6];
+	bool has_mac;
 };
+
+/* Functions have addresses of other lengths too, as those of InfiniBand do. */
+static bool read_address(const struct libnl *nl, const struct nlattr *nest, uint8_t mac[6])
+{
+	struct nlattr *found[DEVLINK_PORT_FUNCTION_ATTR_MAX + 1];
+	if (!nest || nl->parse(found, DEVLINK_PORT_FUNCTION_ATTR_MAX, (struct nlattr *)attribute_bytes(nest),
+			       attribute_size(nest), NULL) < 0)
+		return false;
+	const struct nlattr *address = found[DEVLINK_PORT_FUNCTION_ATTR_HW_ADDR];
+	return address && attribute_size(address) == 6 && attribute_read(address, mac, 6);
+}
 
 static void look_at_port(const struct libnl *nl, const struct nlmsghdr *answer, void *context)
 {
@@ -61,21 +75,123 @@ static void look_at_port(const struct libnl *nl, const struct nlmsghdr *answer, 
 		return;
 	search->number = number;
 	search->count++;
+	search->has_mac = read_address(nl, found[DEVLINK_ATTR_PORT_FUNCTION], search->mac);
+}
+
+static int find_port(struct vf_netlink *netlink, const struct port_search *wanted, struct port_search *search,
+		     struct vf_netlink_words *words)
+{
+	int error = EINTR;
+	for (int tries = 0; error == EINTR && tries < 8; tries++) {
+		struct nl_msg *message = start(netlink, DEVLINK_CMD_PORT_GET, NLM_F_DUMP);
+		*search = *wanted;
+		error = netlink_ask(netlink, message, message ? 0 : -1, look_at_port, search, words);
+		if (!error && search->count != 1)
+			error = search->count ? EEXIST : ENOENT;
+	}
+	return error;
 }
 
 int vf_devlink_find_port(struct vf_netlink *netlink, const char *bus, const char *device, uint16_t function,
 			 uint32_t *number, struct vf_netlink_words *words)
 {
-	int error = EINTR;
-	for (int tries = 0; error == EINTR && tries < 8; tries++) {
-		struct port_search search = {.bus = bus, .device = device, .function = function};
-		struct nl_msg *message = start(netlink, DEVLINK_CMD_PORT_GET, NLM_F_DUMP);
-		error = netlink_ask(netlink, message, message ? 0 : -1, look_at_port, &search, words);
-		if (!error && search.count != 1)
-			error = search.count ? EEXIST : ENOENT;
-		*number = search.number;
-	}
+	const struct port_search wanted = {.bus = bus, .device = device, .function = function};
+	struct port_search search;
+	int error = find_port(netlink, &wanted, &search, words);
+	*number = search.number;
 	return error;
+}
+
+int vf_devlink_function_address(struct vf_netlink *netlink, const char *bus, const char *device, uint16_t function,
+				uint8_t mac[6], struct vf_netlink_words *words)
+{
+	const struct port_search wanted = {.bus = bus, .device = device, .function = function};
+	struct port_search search;
+	int error = find_port(netlink, &wanted, &search, words);
+	memcpy(mac, search.mac, sizeof(search.mac));
+	return error ? error : search.has_mac ? 0 : ENODATA;
+}
+
+static struct nl_msg *ask_device(struct vf_netlink *netlink, int command, const char *bus, const char *device, int *built)
+{
+	struct nl_msg *message = start(netlink, command, 0);
+	*built = !message || netlink->nl->put(message, DEVLINK_ATTR_BUS_NAME, (int)strlen(bus) + 1, bus) ||
+				 netlink->nl->put(message, DEVLINK_ATTR_DEV_NAME, (int)strlen(device) + 1, device)
+			 ? -1
+			 : 0;
+	return message;
+}
+
+struct mode_answer {
+	uint16_t mode;
+	bool known;
+};
+
+static void look_at_mode(const struct libnl *nl, const struct nlmsghdr *answer, void *context)
+{
+	struct mode_answer *mode = context;
+	struct nlattr *found[DEVLINK_ATTR_MAX + 1];
+	if (attributes(nl, answer, found))
+		mode->known = attribute_read(found[DEVLINK_ATTR_ESWITCH_MODE], &mode->mode, sizeof(mode->mode));
+}
+
+int vf_devlink_eswitch_mode(struct vf_netlink *netlink, const char *bus, const char *device, uint16_t *mode,
+			    struct vf_netlink_words *words)
+{
+	struct mode_answer answer = {0};
+	int built;
+	struct nl_msg *message = ask_device(netlink, DEVLINK_CMD_ESWITCH_GET, bus, device, &built);
+	int error = netlink_ask(netlink, message, built, look_at_mode, &answer, words);
+	*mode = answer.mode;
+	return error ? error : answer.known ? 0 : ENODATA;
+}
+
+struct version_answer {
+	char *version;
+	/* The place of what was found in the list of names, which begins with the best. */
+	size_t rank;
+};
+
+static const char *const firmware_names[] = {"fw.version", "fw", "fw.mgmt"};
+enum { firmware_names_count = sizeof(firmware_names) / sizeof(firmware_names[0]) };
+
+static void look_at_version(const struct libnl *nl, const struct nlattr *nest, struct version_answer *best)
+{
+	struct nlattr *found[DEVLINK_ATTR_MAX + 1];
+	if (nl->parse(found, DEVLINK_ATTR_MAX, (struct nlattr *)attribute_bytes(nest), attribute_size(nest), NULL) < 0 ||
+	    !found[DEVLINK_ATTR_INFO_VERSION_VALUE])
+		return;
+	for (size_t rank = 0; rank < best->rank; rank++) {
+		if (!is_text(found[DEVLINK_ATTR_INFO_VERSION_NAME], firmware_names[rank]))
+			continue;
+		const struct nlattr *value = found[DEVLINK_ATTR_INFO_VERSION_VALUE];
+		size_t size = (size_t)attribute_size(value) < 63 ? (size_t)attribute_size(value) : 63;
+		memset(best->version, 0, 64);
+		memcpy(best->version, attribute_bytes(value), strnlen(attribute_bytes(value), size));
+		best->rank = rank;
+	}
+}
+
+static void look_at_info(const struct libnl *nl, const struct nlmsghdr *answer, void *context)
+{
+	const int headers = NLMSG_HDRLEN + GENL_HDRLEN;
+	if ((int)answer->nlmsg_len < headers)
+		return;
+	struct attribute_walk walk = {(char *)answer + headers, (int)answer->nlmsg_len - headers};
+	for (struct nlattr *one = next_attribute(&walk); one; one = next_attribute(&walk))
+		if ((one->nla_type & NLA_TYPE_MASK) == DEVLINK_ATTR_INFO_VERSION_RUNNING)
+			look_at_version(nl, one, context);
+}
+
+int vf_devlink_firmware(struct vf_netlink *netlink, const char *bus, const char *device, char version[64],
+			struct vf_netlink_words *words)
+{
+	struct version_answer answer = {.version = version, .rank = firmware_names_count};
+	int built;
+	memset(version, 0, 64);
+	struct nl_msg *message = ask_device(netlink, DEVLINK_CMD_INFO_GET, bus, device, &built);
+	int error = netlink_ask(netlink, message, built, look_at_info, &answer, words);
+	return error ? error : version[0] ? 0 : ENODATA;
 }
 
 static int put_port(const struct libnl *nl, struct nl_msg *message, const struct vf_devlink_port *port)

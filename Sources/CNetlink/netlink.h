@@ -71,4 +71,26 @@ static inline bool attribute_read(const struct nlattr *attribute, void *value, i
 	return true;
 }
 
+/* Walks attributes of which several may have one type; parsing keeps the last of them only. */
+struct attribute_walk {
+	char *next;
+	int left;
+};
+
+static inline struct attribute_walk attributes_in(const struct nlattr *nest)
+{
+	return (struct attribute_walk){(char *)nest + NLA_HDRLEN, attribute_size(nest)};
+}
+
+/* NULL after the last, and where what follows does not fit into what is left. */
+static inline struct nlattr *next_attribute(struct attribute_walk *walk)
+{
+	struct nlattr *attribute = (struct nlattr *)walk->next;
+	if (walk->left < NLA_HDRLEN || attribute->nla_len < NLA_HDRLEN || attribute->nla_len > walk->left)
+		return NULL;
+	walk->next += NLA_ALIGN(attribute->nla_len);
+	walk->left -= NLA_ALIGN(attribute->nla_len);
+	return attribute;
+}
+
 #endif

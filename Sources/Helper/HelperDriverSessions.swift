@@ -68,7 +68,7 @@ extension HelperDriver {
         described.append(
           SessionDevice(
             name: "\(adopted.device.name)", driver: adopted.driver, features: try adopted.device.migrationFeatures(),
-            state: try adopted.device.migrationState()))
+            state: try adopted.device.migrationState(), tag: adopted.tag))
       } catch {
         throw HelperFailure(.device, device: id, errno: error.errno, "\(adopted.device.name): \(error)")
       }

@@ -23,6 +23,8 @@ public struct AdoptedDevice: Sendable {
   public let device: any MigratableDevice
   /// The name of its driver.
   public let driver: String
+  /// What must match on the other side (DA7): a `CompatibilityTag`'s text, or nothing.
+  public let tag: [UInt8]
   /// What there is to track its writes. Devices that share a page table or a container are offered the same tracker.
   public let offers: @Sendable (inout TrackerOffers) -> [TrackerOffer]
   /// Turns off a log of its own that somebody before this helper has left on, before tracking begins.
@@ -30,11 +32,13 @@ public struct AdoptedDevice: Sendable {
 
   /// A device, and what else is known of it.
   public init(
-    device: any MigratableDevice, driver: String, endLeftLog: @escaping @Sendable () -> Void = {},
+    device: any MigratableDevice, driver: String, tag: [UInt8] = [],
+    endLeftLog: @escaping @Sendable () -> Void = {},
     offers: @escaping @Sendable (inout TrackerOffers) -> [TrackerOffer]
   ) {
     self.device = device
     self.driver = driver
+    self.tag = tag
     self.endLeftLog = endLeftLog
     self.offers = offers
   }
@@ -71,8 +75,9 @@ public final class KernelHost: HelperHost {
       throw HelperFailure(.badArgument, device: id, "the descriptor is not \(wanted.name): it is device node \(node)")
     }
     let device = adopted(wanted, descriptor, descriptors.second.take())
+    let features: MigrationFeatures
     do throws(DeviceError) {
-      _ = try device.migrationFeatures()
+      features = try device.migrationFeatures()
     } catch {
       if error.errno == .notTypewriter {
         throw HelperFailure(
@@ -83,7 +88,9 @@ public final class KernelHost: HelperHost {
     }
     let limits = wanted.logLimits
     return AdoptedDevice(
-      device: device, driver: record.driver ?? "unknown", endLeftLog: { try? DeviceLogTracker.turnOff(device) },
+      device: device, driver: record.driver ?? "unknown",
+      tag: TagScanner(root: inventory.root, filesOnly: true).tag(of: record, features: features).encoded,
+      endLeftLog: { try? DeviceLogTracker.turnOff(device) },
       offers: { offers in offers.offers(for: device, logLimits: limits) })
   }
 

@@ -21,6 +21,13 @@ public enum Files {
   /// and opening a node can do something to the device.
   /// - Parameter maximum: what comes after so many bytes is not read.
   public static func readText(_ path: String, maximum: Int = maximumTextSize) throws(SystemError) -> String {
+    var bytes = try readBytes(path, maximum: maximum)
+    while bytes.last == 10 { bytes.removeLast() }
+    return String(decoding: bytes, as: UTF8.self)
+  }
+
+  /// A regular file's bytes, for which ``readText(_:maximum:)`` says the same.
+  public static func readBytes(_ path: String, maximum: Int) throws(SystemError) -> [UInt8] {
     if try !isRegularFile(path) { throw SystemError("reading as a regular file", path, errno: EINVAL) }
     // In case it is none any more.
     let descriptor = try Descriptor.open(path, O_RDONLY | O_NONBLOCK | O_NOCTTY)
@@ -32,8 +39,7 @@ public enum Files {
       if count == 0 { break }
       bytes += chunk[..<min(count, maximum - bytes.count)]
     }
-    while bytes.last == 10 { bytes.removeLast() }
-    return String(decoding: bytes, as: UTF8.self)
+    return bytes
   }
 
   /// What a symbolic link points at; nil where there is none.

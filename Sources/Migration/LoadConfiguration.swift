@@ -9,6 +9,8 @@ extension LoadSession {
     /// A device that nothing else brings back may be reset although it still holds what it held before, or all that was
     /// loaded: it is empty then. A device that holds a part of a state is reset in any case.
     public var resetAllowed = false
+    /// How much of the devices' compatibility tags has to match (DA7).
+    public var tagPolicy = TagPolicy.loose
     /// Whether the channel takes answers to the source.
     public var answers = false
     /// Transfer buffers, each of ``StreamFormat/maximumDataSize`` bytes.
@@ -28,7 +30,10 @@ extension LoadSession {
   }
 
   /// Why a stream does not fit these devices, in words; nil where it does.
-  public static func mismatch(manifest: StreamManifest, devices: [SessionDevice]) -> String? {
+  /// - Parameter policy: how much of the compatibility tags has to match, where both sides have one (DA7).
+  public static func mismatch(
+    manifest: StreamManifest, devices: [SessionDevice], policy: TagPolicy = .loose
+  ) -> String? {
     guard manifest.devices.count == devices.count else {
       return
         "the stream holds \(manifest.devices.count) devices (\(manifest.devices.map(\.name).joined(separator: ", "))),"
@@ -42,8 +47,8 @@ extension LoadSession {
         return "\(source.name) was saved with \(source.features.names.joined(separator: ", ")), and \(device.name)"
           + " has \(device.features.names.joined(separator: ", ")) only"
       }
-      if !source.tag.isEmpty, !device.tag.isEmpty, source.tag != device.tag {
-        return "\(source.name) and \(device.name) have different compatibility tags"
+      if let refusal = TagComparison.refusal(source: source.tag, destination: device.tag, policy: policy) {
+        return "\(device.name) is no match for \(source.name) (\(policy.rawValue) policy): \(refusal)"
       }
     }
     return nil

@@ -260,7 +260,9 @@ public struct LoadSession: SessionMachine {
     }
     held.removeFirst()
     self.manifest = manifest
-    if let mismatch = Self.mismatch(manifest: manifest, devices: devices) ?? commitRefusal {
+    if let mismatch = Self.mismatch(manifest: manifest, devices: devices, policy: configuration.tagPolicy)
+      ?? commitRefusal
+    {
       fail(.mismatch(mismatch))
       return step(at: now)
     }

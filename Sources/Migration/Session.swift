@@ -11,7 +11,7 @@ public struct SessionDevice: Hashable, Sendable {
   public var features: MigrationFeatures
   /// The state that it was found in, and to which every failure returns it.
   public var state: MigrationState
-  /// What must match on the other side (DA7).
+  /// What must match on the other side (DA7): a ``CompatibilityTag``'s text, or nothing.
   public var tag: [UInt8]
   /// What the VMM keeps for the device itself, to be carried along.
   public var vmmState: [UInt8]?

@@ -11,7 +11,8 @@ public struct StreamManifest: Hashable, Sendable {
     public var driver: String
     /// What the driver supports on the source.
     public var features: MigrationFeatures
-    /// What must match on the destination (DA7), opaque here; at most 65,536 bytes, empty where nothing is known.
+    /// What must match on the destination (DA7): a ``CompatibilityTag``'s text, opaque here; at most 65,536 bytes, empty where nothing is
+    /// known.
     public var tag: [UInt8]
 
     /// A record; whether it can be written, the manifest's ``StreamManifest/problem`` tells.

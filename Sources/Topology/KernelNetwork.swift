@@ -109,7 +109,7 @@ struct KernelNetwork: NetworkControl {
   }
 
   /// Opens a socket, asks, and closes it.
-  private func ask(
+  func ask(
     _ family: vf_netlink_family, _ request: (OpaquePointer, UnsafeMutablePointer<vf_netlink_words>) -> Int32
   ) throws(NetlinkError) {
     var opened: OpaquePointer?

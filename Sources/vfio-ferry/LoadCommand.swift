@@ -25,6 +25,7 @@ struct LoadCommand: CommandGiver {
   @OptionGroup var access: DeviceOptions
   @OptionGroup var session: SessionOptions
   @OptionGroup var peers: PeerOptions
+  @OptionGroup var tags: TagOptions
 
   @Flag(help: "Leave the devices in stop, for a VMM to start.")
   var keepStopped = false
@@ -40,7 +41,7 @@ struct LoadCommand: CommandGiver {
   var command: [String] = []
 
   private enum CodingKeys: CodingKey {
-    case format, access, session, peers, keepStopped, file, devices
+    case format, access, session, peers, tags, keepStopped, file, devices
   }
 
   func validate() throws {
@@ -59,7 +60,7 @@ struct LoadCommand: CommandGiver {
     if input.isFile {
       // Whatever is wrong with a file is found here, while the devices are what they were.
       let summary = try StreamSummary(input)
-      if let mismatch = try deviceAccess.mismatch(summary.devices.map(\.manifest), with: devices) {
+      if let mismatch = try deviceAccess.mismatch(summary.devices.map(\.manifest), with: devices, tags.policy) {
         throw CommandFailure.refused(mismatch)
       }
       guard input.channel.rewind() else { throw CommandFailure.failed("\(input.channel.name) can't be read twice") }
@@ -69,6 +70,7 @@ struct LoadCommand: CommandGiver {
     var configuration = LoadSession.Configuration()
     configuration.keepStopped = keepStopped
     configuration.resetAllowed = session.resetOnError
+    configuration.tagPolicy = tags.policy
     configuration.quiescing = session.quiescing(peers)
     configuration.buffers = max(configuration.buffers, group.described.count)
     let ended = try SessionSupport.run(

@@ -24,15 +24,23 @@ struct OpenGroup {
 extension DeviceAccess {
   /// Why a stream's devices can't go into these, which are not open yet, as far as sysfs tells; nil where nothing is known
   /// against it.
-  func mismatch(_ sources: [StreamManifest.Device], with texts: [String]) throws(CommandFailure) -> String? {
+  func mismatch(
+    _ sources: [StreamManifest.Device], with texts: [String], _ policy: TagPolicy
+  ) throws(CommandFailure) -> String? {
     var targets: [SessionDevice] = []
     for (index, text) in texts.enumerated() {
       let record = try record(Self.name(text))
       // What the device supports is compared once it says so itself; until then it counts as a match.
       let features = sources.indices.contains(index) ? sources[index].features : []
+      var tag = TagScanner(root: inventory.root).tag(of: record)
+      if sources.indices.contains(index) {
+        tag[.features] = (try? CompatibilityTag(decoding: sources[index].tag))?[.features]
+      }
       targets.append(
-        SessionDevice(name: "\(record.name)", driver: record.driver ?? "none", features: features, state: .running))
+        SessionDevice(
+          name: "\(record.name)", driver: record.driver ?? "none", features: features, state: .running,
+          tag: tag.encoded))
     }
-    return LoadSession.mismatch(manifest: StreamManifest(devices: sources), devices: targets)
+    return LoadSession.mismatch(manifest: StreamManifest(devices: sources), devices: targets, policy: policy)
   }
 }

@@ -33,6 +33,7 @@ struct ReceiveCommand: CommandGiver {
   @OptionGroup var access: DeviceOptions
   @OptionGroup var session: SessionOptions
   @OptionGroup var peers: PeerOptions
+  @OptionGroup var tags: TagOptions
   @OptionGroup var connection: ConnectionOptions
 
   @Option(help: ArgumentHelp("Where \"send\" connects to.", valueName: "ADDRESS"))
@@ -45,7 +46,7 @@ struct ReceiveCommand: CommandGiver {
   var command: [String] = []
 
   private enum CodingKeys: CodingKey {
-    case format, access, session, peers, connection, listen, devices
+    case format, access, session, peers, tags, connection, listen, devices
   }
 
   func validate() throws {
@@ -73,6 +74,7 @@ struct ReceiveCommand: CommandGiver {
     var configuration = LoadSession.Configuration()
     configuration.answers = true
     configuration.resetAllowed = session.resetOnError
+    configuration.tagPolicy = tags.policy
     configuration.quiescing = session.quiescing(peers)
     configuration.buffers = max(configuration.buffers, group.described.count)
     let ended = try SessionSupport.run(
@@ -116,7 +118,9 @@ struct ReceiveCommand: CommandGiver {
   ) throws -> OpenGroup {
     let manifest = try manifest(channel)
     do throws(CommandFailure) {
-      if let mismatch = try deviceAccess.mismatch(manifest.devices, with: devices) { throw .refused(mismatch) }
+      if let mismatch = try deviceAccess.mismatch(manifest.devices, with: devices, tags.policy) {
+        throw .refused(mismatch)
+      }
       channel.rewind()
       return try OpenGroup(devices, deviceAccess, reachability, console: console)
     } catch {

@@ -14,10 +14,12 @@ enum SessionSupport {
     var described: [SessionDevice] = []
     for opened in devices {
       do throws(DeviceError) {
+        let features = try opened.device.migrationFeatures()
         described.append(
           SessionDevice(
-            name: "\(opened.device.name)", driver: opened.record.driver ?? "unknown",
-            features: try opened.device.migrationFeatures(), state: try opened.device.migrationState()))
+            name: "\(opened.device.name)", driver: opened.record.driver ?? "unknown", features: features,
+            state: try opened.device.migrationState(),
+            tag: TagScanner().tag(of: opened.record, features: features).encoded))
       } catch {
         if error.errno == .notTypewriter { throw .refused(DeviceAccess.notMigratable(opened.record)) }
         throw .failed("\(opened.device.name): \(error)")

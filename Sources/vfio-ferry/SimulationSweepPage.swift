@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
+internal import Migration
 internal import Simulation
 
 /// The page that a sweep is shown on, with its pictures.

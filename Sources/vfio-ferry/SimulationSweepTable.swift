@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
+internal import Migration
 internal import Simulation
 
 /// The rows of a sweep for people and for scripts.

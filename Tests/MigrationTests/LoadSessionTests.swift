@@ -169,6 +169,32 @@ struct LoadSessionTests {
     tagged.features.insert(.preCopy)
     #expect(
       LoadSession.mismatch(manifest: StreamManifest(devices: [source]), devices: [tagged])?
-        .contains("tags") == true)
+        .contains("device0 is no match for source (loose policy): a compatibility tag can't be read") == true)
+  }
+
+  @Test(
+    "tags that the policy refuses end the session before anything is asked of a device", arguments: TagPolicy.allCases)
+  func tags(policy: TagPolicy) throws {
+    var (source, destination) = (CompatibilityTag(), CompatibilityTag())
+    source[.firmware] = "2.0"
+    destination[.firmware] = policy == .strict ? "2.1" : "1.9"
+    var device = sessionDevice(0)
+    device.tag = destination.encoded
+    var configuration = LoadSession.Configuration()
+    configuration.tagPolicy = policy
+    var bench = SessionBench(LoadSession(devices: [device], configuration: configuration))
+    let record = StreamManifest.Device(name: "source", driver: "d", features: device.features, tag: source.encoded)
+    bench.handle(.received(buffer: 0, .manifest(StreamManifest(devices: [record]))))
+    guard policy != .none else {
+      #expect(bench.machine.outcome == nil && bench.request(0) != nil)
+      return
+    }
+    #expect(bench.request(0) == nil)
+    guard case .mismatch(let reason) = bench.machine.outcome?.fault else {
+      Issue.record("it ended with \(String(describing: bench.machine.outcome))")
+      return
+    }
+    #expect(reason.contains("firmware is \(policy == .strict ? "newer" : "older")"))
+    #expect(bench.machine.outcome?.devices[0].state == .running)
   }
 }

@@ -31,8 +31,8 @@ struct QuiescingSweepTests {
 
   @Test("connections with fixed time-outs break in a stop that those with doubling ones outlast")
   func timeouts() {
-    var broken: [RetransmissionSettings.Kind: Int] = [:]
-    for kind in [RetransmissionSettings.Kind.fixed, .exponential] {
+    var broken: [RetransmissionScheme: Int] = [:]
+    for kind in [RetransmissionScheme.fixed, .exponential] {
       // A larger image of fewer queue pairs.
       var world = QuiescingSweep.world(queuePairs: 200)
       world.nicRecordBytes = 256 << 10

@@ -8,8 +8,8 @@ import Testing
 struct RDMAErrorTests {
   @Test(
     "without any answer it fails exactly when its settings say",
-    arguments: [RetransmissionSettings.Kind.fixed, .exponential], 0...7)
-  func exhaustion(kind: RetransmissionSettings.Kind, retries: Int) throws {
+    arguments: [RetransmissionScheme.fixed, .exponential], 0...7)
+  func exhaustion(kind: RetransmissionScheme, retries: Int) throws {
     var settings = RetransmissionSettings()
     settings.kind = kind
     settings.baseMicroseconds = 300

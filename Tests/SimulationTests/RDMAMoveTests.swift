@@ -97,8 +97,8 @@ struct RDMAMoveTests {
 
   @Test(
     "outlast a stop that is shorter than their settings allow, and break in a longer one",
-    arguments: [RetransmissionSettings.Kind.fixed, .exponential], [0, 3, 7])
-  func tolerance(kind: RetransmissionSettings.Kind, retries: Int) throws {
+    arguments: [RetransmissionScheme.fixed, .exponential], [0, 3, 7])
+  func tolerance(kind: RetransmissionScheme, retries: Int) throws {
     var settings = RetransmissionSettings()
     settings.kind = kind
     settings.baseMicroseconds = 2_000
@@ -112,8 +112,8 @@ struct RDMAMoveTests {
         options.retransmission = settings
         options.freezeAt = 100
         // The last retransmission has to come after the resume, not only the error.
-        let last = retries == 0 ? 0 : settings.toleranceMicroseconds - settings.timeout(after: retries)
-        let bound = survives ? Double(last) * downtime : Double(settings.toleranceMicroseconds) * downtime
+        let bound =
+          Double(survives ? settings.lastRetransmissionMicroseconds : settings.toleranceMicroseconds) * downtime
         options.downtime = UInt64(bound)
         guard !survives || retries > 0 else { continue }
         var world = try RDMAWorld(options, seed: UInt64(seed))

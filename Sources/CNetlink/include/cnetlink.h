@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * What vfio-ferry asks over netlink: police filters of traffic control, and devlink's rates. See netlink.c for why this is
- * in C.
+ * What vfio-ferry asks over netlink: police filters of traffic control, devlink's rates, and what identifies a function. See
+ * netlink.c for why this is in C.
  *
  * Calls return 0 or an errno, positive. Who passes a struct vf_netlink_words finds there what the kernel said besides.
  */
@@ -135,5 +135,32 @@ int vf_devlink_get_rate(struct vf_netlink *netlink, const struct vf_devlink_port
 			struct vf_netlink_words *words);
 int vf_devlink_set_rate(struct vf_netlink *netlink, const struct vf_devlink_port *port, uint64_t rate,
 			struct vf_netlink_words *words);
+
+/* What identifies a function, and the NIC that it is a part of. Nothing is changed. */
+
+/* The mode of a NIC's switch, a DEVLINK_ESWITCH_MODE_…; ENODATA where the answer has none. */
+int vf_devlink_eswitch_mode(struct vf_netlink *netlink, const char *bus, const char *device, uint16_t *mode,
+			    struct vf_netlink_words *words);
+/*
+ * The firmware that runs: the version named "fw.version", else "fw", else "fw.mgmt", cut where it does not fit. ENODATA
+ * where there is none of them.
+ */
+int vf_devlink_firmware(struct vf_netlink *netlink, const char *bus, const char *device, char version[64],
+			struct vf_netlink_words *words);
+/* The Ethernet address of the function behind a virtual function's port; ENOENT for no port, ENODATA for no such address. */
+int vf_devlink_function_address(struct vf_netlink *netlink, const char *bus, const char *device, uint16_t function,
+				uint8_t mac[6], struct vf_netlink_words *words);
+
+/* A virtual function as its physical function's interface has it. */
+struct vf_link_function {
+	uint8_t mac[6];
+	/* 0 for none. */
+	uint32_t vlan;
+	uint32_t priority;
+};
+
+/* ENODATA where the interface knows no function of that number. */
+int vf_link_function(struct vf_netlink *netlink, int interface, uint16_t function, struct vf_link_function *facts,
+		     struct vf_netlink_words *words);
 
 #endif

@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
+public import Migration
 
 /// One world with ever more queue pairs, moved in four ways: its NIC stops between two packets or drains messages (DA4), and
 /// time-outs double or stay what they are (DA3). Beside these it is played without a move.
@@ -79,7 +80,7 @@ public struct QuiescingSweepWay: Hashable, Sendable {
   /// How the NIC comes to rest.
   public let quiescing: WorldDescription.Quiescing
   /// How time-outs change from one retransmission to the next.
-  public let timeouts: RetransmissionSettings.Kind
+  public let timeouts: RetransmissionScheme
 
   /// All of them.
   public static let allCases: [QuiescingSweepWay] = [.exponential, .fixed].flatMap { timeouts in
@@ -87,7 +88,7 @@ public struct QuiescingSweepWay: Hashable, Sendable {
   }
 
   /// One way.
-  public init(quiescing: WorldDescription.Quiescing, timeouts: RetransmissionSettings.Kind) {
+  public init(quiescing: WorldDescription.Quiescing, timeouts: RetransmissionScheme) {
     self.quiescing = quiescing
     self.timeouts = timeouts
   }

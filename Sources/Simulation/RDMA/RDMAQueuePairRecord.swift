@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
+internal import Migration
 
 /// Words of a record that are read from its front, each checked for its range.
 private struct RecordReader {
@@ -93,7 +94,7 @@ extension RDMAQueuePair {
     let receiveQueue = try reader.ring()
     let (sendCompletions, receiveCompletions) = try reader.halves()
     let (mtuWords, retries) = try reader.halves()
-    guard retries < 1 << 24, let kind = RetransmissionSettings.Kind(rawValue: UInt8(retries >> 16)) else {
+    guard retries < 1 << 24, let kind = RetransmissionScheme(rawValue: UInt8(retries >> 16)) else {
       throw .wrongValue
     }
     var retransmission = RetransmissionSettings()

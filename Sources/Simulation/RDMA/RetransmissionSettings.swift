@@ -1,19 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
+public import Migration
 
 /// How long a reliable connection goes on without an answer (DA3).
 public struct RetransmissionSettings: Hashable, Sendable {
-  /// How the time-out changes from one retransmission to the next.
-  public enum Kind: UInt8, Hashable, Sendable {
-    /// It stays what it is.
-    case fixed = 0
-    /// It doubles, up to a limit.
-    case exponential = 1
-  }
-
   /// The most retries that can be asked for: 3 bits.
-  public static let mostRetries = 7
+  public static let mostRetries = RetransmissionTimeouts.mostRetries
 
-  public var kind = Kind.exponential
+  public var kind = RetransmissionScheme.exponential
   /// Microseconds of the first time-out, at least 1.
   public var baseMicroseconds: UInt32 = 4_000
   /// Microseconds that a doubling time-out does not exceed.
@@ -32,13 +25,19 @@ public struct RetransmissionSettings: Hashable, Sendable {
       && 0...Self.mostRetries ~= receiverNotReadyRetries
   }
 
-  /// Microseconds to wait for an answer after that many retransmissions.
-  public func timeout(after retransmissions: Int) -> UInt64 {
-    guard kind == .exponential else { return UInt64(baseMicroseconds) }
-    return min(UInt64(limitMicroseconds), UInt64(baseMicroseconds) << UInt64(min(retransmissions, 31)))
+  private var timeouts: RetransmissionTimeouts {
+    RetransmissionTimeouts(
+      scheme: kind, firstNanoseconds: UInt64(baseMicroseconds) * 1000,
+      limitNanoseconds: UInt64(limitMicroseconds) * 1000, retries: retries)
   }
+
+  /// Microseconds to wait for an answer after that many retransmissions.
+  public func timeout(after retransmissions: Int) -> UInt64 { timeouts.timeout(after: retransmissions) / 1000 }
 
   /// Microseconds from the last sign of progress to the error, where nothing is heard in between: what a stop has to
   /// stay below so that no connection breaks.
-  public var toleranceMicroseconds: UInt64 { (0...retries).reduce(0) { $0 + timeout(after: $1) } }
+  public var toleranceMicroseconds: UInt64 { timeouts.untilError / 1000 }
+
+  /// Microseconds from the last sign of progress to the last retransmission: a stop that is over before it breaks nothing.
+  public var lastRetransmissionMicroseconds: UInt64 { timeouts.untilLastRetransmission / 1000 }
 }

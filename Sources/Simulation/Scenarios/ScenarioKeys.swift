@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
+internal import Migration
 
 // Every key of a scenario file. docs/scenario-files.md has the same table for people; a test holds them together.
 

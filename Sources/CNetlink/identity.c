@@ -1,0 +1,62 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* A virtual function as its physical function's interface has it. */
+#include <errno.h>
+#include <linux/if_link.h>
+#include <linux/rtnetlink.h>
+#include <string.h>
+
+#include "netlink.h"
+
+struct function_search {
+	uint32_t number;
+	struct vf_link_function *facts;
+	bool found;
+};
+
+/* What is said of one function: its number is in each attribute. */
+static void look_at_function(const struct libnl *nl, struct nlattr *nest, struct function_search *search)
+{
+	struct nlattr *found[IFLA_VF_MAX + 1];
+	struct ifla_vf_mac mac;
+	struct ifla_vf_vlan vlan;
+	if (nl->parse(found, IFLA_VF_MAX, (struct nlattr *)attribute_bytes(nest), attribute_size(nest), NULL) < 0 ||
+	    !attribute_read(found[IFLA_VF_MAC], &mac, sizeof(mac)) || mac.vf != search->number)
+		return;
+	search->found = true;
+	memcpy(search->facts->mac, mac.mac, sizeof(search->facts->mac));
+	if (attribute_read(found[IFLA_VF_VLAN], &vlan, sizeof(vlan)) && vlan.vf == search->number) {
+		search->facts->vlan = vlan.vlan;
+		search->facts->priority = vlan.qos;
+	}
+}
+
+static void look_at_link(const struct libnl *nl, const struct nlmsghdr *answer, void *context)
+{
+	const int headers = NLMSG_HDRLEN + (int)NLMSG_ALIGN(sizeof(struct ifinfomsg));
+	struct nlattr *found[IFLA_MAX + 1];
+	if (answer->nlmsg_type != RTM_NEWLINK || (int)answer->nlmsg_len < headers ||
+	    nl->parse(found, IFLA_MAX, (struct nlattr *)((char *)answer + headers), (int)answer->nlmsg_len - headers,
+		      NULL) < 0 ||
+	    !found[IFLA_VFINFO_LIST])
+		return;
+	struct attribute_walk walk = attributes_in(found[IFLA_VFINFO_LIST]);
+	for (struct nlattr *one = next_attribute(&walk); one; one = next_attribute(&walk))
+		if ((one->nla_type & NLA_TYPE_MASK) == IFLA_VF_INFO)
+			look_at_function(nl, one, context);
+}
+
+int vf_link_function(struct vf_netlink *netlink, int interface, uint16_t function, struct vf_link_function *facts,
+		     struct vf_netlink_words *words)
+{
+	struct function_search search = {.number = function, .facts = facts};
+	const uint32_t filter = RTEXT_FILTER_VF;
+	struct ifinfomsg header = {.ifi_family = AF_UNSPEC, .ifi_index = interface};
+	memset(facts, 0, sizeof(*facts));
+	struct nl_msg *message = netlink->nl->msg_alloc_simple(RTM_GETLINK, 0);
+	int built = message && !netlink->nl->msg_append(message, &header, sizeof(header), NLMSG_ALIGNTO) &&
+				    !netlink->nl->put(message, IFLA_EXT_MASK, sizeof(filter), &filter)
+			    ? 0
+			    : -1;
+	int error = netlink_ask(netlink, message, built, look_at_link, &search, words);
+	return error ? error : search.found ? 0 : ENODATA;
+}

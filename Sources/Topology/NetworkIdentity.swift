@@ -1,0 +1,81 @@
+// SPDX-License-Identifier: Apache-2.0
+internal import CNetlink
+
+/// The mode of a NIC's switch.
+enum SwitchMode: String, Hashable {
+  /// Functions are told apart by the NIC alone. The corresponding C constant is `DEVLINK_ESWITCH_MODE_LEGACY`.
+  case legacy
+  /// Each function has a port on the host's side. The corresponding C constant is `DEVLINK_ESWITCH_MODE_SWITCHDEV`.
+  case switchdev
+}
+
+/// A virtual function as its physical function's interface has it.
+struct FunctionLink: Hashable {
+  /// Six bytes, all of them 0 where the host has set none.
+  var mac: [UInt8]
+  /// 0 for none.
+  var vlan: UInt32
+  var priority: UInt32
+}
+
+/// What identifies a function to its peers and what its NIC runs, as the kernel tells it. Nothing is changed by asking. Tests
+/// put their own in its place.
+protocol NetworkIdentity: Sendable {
+  /// nil for a mode that is not known here.
+  func switchMode(bus: String, device: String) throws(NetlinkError) -> SwitchMode?
+  /// The version that runs.
+  func firmware(bus: String, device: String) throws(NetlinkError) -> String
+  /// The MAC address of the virtual function behind a port.
+  func address(ofFunction number: UInt16, bus: String, device: String) throws(NetlinkError) -> [UInt8]
+  func link(ofFunction number: UInt16, interface: Int32) throws(NetlinkError) -> FunctionLink
+  /// How many filters look at what comes in to the host through an interface, those of vfio-ferry not counted.
+  func filters(at interface: Int32) throws(NetlinkError) -> Int
+}
+
+extension KernelNetwork: NetworkIdentity {
+  func switchMode(bus: String, device: String) throws(NetlinkError) -> SwitchMode? {
+    var mode: UInt16 = 0
+    unsafe try ask(vf_netlink_devlink) { socket, words in
+      unsafe vf_devlink_eswitch_mode(socket, bus, device, &mode, words)
+    }
+    switch mode {
+    case 0: return .legacy
+    case 1: return .switchdev
+    default: return nil
+    }
+  }
+
+  func firmware(bus: String, device: String) throws(NetlinkError) -> String {
+    var text = [CChar](repeating: 0, count: 64)
+    unsafe try ask(vf_netlink_devlink) { socket, words in
+      unsafe text.withUnsafeMutableBufferPointer { buffer in
+        unsafe vf_devlink_firmware(socket, bus, device, buffer.baseAddress, words)
+      }
+    }
+    return Attribute.harmless(String(decoding: text.prefix { $0 != 0 }.map { UInt8(bitPattern: $0) }, as: UTF8.self))
+  }
+
+  func address(ofFunction number: UInt16, bus: String, device: String) throws(NetlinkError) -> [UInt8] {
+    var mac = [UInt8](repeating: 0, count: 6)
+    unsafe try ask(vf_netlink_devlink) { socket, words in
+      unsafe mac.withUnsafeMutableBufferPointer { buffer in
+        unsafe vf_devlink_function_address(socket, bus, device, number, buffer.baseAddress, words)
+      }
+    }
+    return mac
+  }
+
+  func link(ofFunction number: UInt16, interface: Int32) throws(NetlinkError) -> FunctionLink {
+    var facts = vf_link_function()
+    unsafe try ask(vf_netlink_route) { socket, words in
+      unsafe vf_link_function(socket, interface, number, &facts, words)
+    }
+    let mac = unsafe withUnsafeBytes(of: &facts.mac) { unsafe Array($0) }
+    return FunctionLink(mac: mac, vlan: facts.vlan, priority: facts.priority)
+  }
+
+  func filters(at interface: Int32) throws(NetlinkError) -> Int {
+    guard try hooks(of: interface) != nil else { return 0 }
+    return try survey(.ingress, of: interface, for: .nobodys).others
+  }
+}

@@ -1,0 +1,159 @@
+import Engine
+// SPDX-License-Identifier: Apache-2.0
+import Foundation
+import LinuxIO
+import Migration
+import Testing
+import Transport
+
+@testable import Topology
+@testable import vfio_ferry
+
+extension LabTests {
+  /// Compatibility tags of real devices, and loads that they refuse.
+  @Suite(.serialized, .enabled(if: Lab.isHere))
+  struct TagTests {
+    private static let types = "/sys/devices/virtual/mtty/mtty/mdev_supported_types"
+
+    private func inFolder(_ body: (String) throws -> Void) throws {
+      let folder = try Lab.temporaryFolder()
+      defer { try? FileManager.default.removeItem(at: folder) }
+      try body(folder.path)
+    }
+
+    private func write(_ text: String, to path: String) throws {
+      let file = try Descriptor.open(path, O_WRONLY)
+      _ = try file.write(Array(text.utf8).span)
+    }
+
+    /// A stream with another tag in its manifest: the frames after it are what they were.
+    private func stream(_ path: String, tag: CompatibilityTag) throws -> String {
+      let input = try InputFile(path)
+      let buffer = try TransferBuffer(count: StreamFormat.maximumDataSize)
+      var source = FrameSource(channel: input.channel, checksum: .xxh3)
+      guard case .manifest(var manifest) = try source.next(buffer: buffer) else {
+        throw Lab.Overdue(description: "a stream begins with its manifest")
+      }
+      let bytes = [UInt8](try Data(contentsOf: URL(fileURLWithPath: path)))
+      for index in manifest.devices.indices { manifest.devices[index].tag = tag.encoded }
+      let payload = manifest.encoded()
+      let header = FrameHeader(type: .manifest, device: nil, sequence: 0, length: payload.count)
+      let first = bytes[..<StreamFormat.preambleSize] + header.encoded(payload: payload.span, checksum: .xxh3)
+      try Data(first + payload + bytes[Int(source.reader.bytesRead)...]).write(
+        to: URL(fileURLWithPath: path + ".tagged"))
+      return path + ".tagged"
+    }
+
+    @Test("an mtty device's tag says what it was made of, and matches that of its like under both policies")
+    func printed() throws {
+      let tag = try Lab.ferry(["tag", Lab.mtty[0]])
+      #expect(tag.status == 0, "\(tag.err)")
+      let lines = tag.out.split(separator: "\n")
+      #expect(lines.first == "vfio-ferry-tag 1" && lines.contains("driver mtty") && lines.contains("mdev_type mtty-2"))
+      for policy in ["strict", "loose"] {
+        let ended = try Lab.ferry(["tag", "--compare", "--policy", policy, Lab.mtty[0], Lab.mtty[1]])
+        #expect(ended.status == 0, "\(ended.out) \(ended.err)")
+      }
+    }
+
+    @Test(
+      "the nvme's tag has its layout from the kernel's own files, and looking binds nothing",
+      .enabled(if: Lab.nvme != nil))
+    func nvme() throws {
+      let tag = try Lab.ferry(["tag", try #require(Lab.nvme)])
+      #expect(tag.status == 0 && tag.err.isEmpty, "\(tag.err)")
+      let lines = tag.out.split(separator: "\n")
+      // QEMU's nvme: Red Hat's number, one register range of 16 KiB, MSI-X.
+      #expect(
+        lines.contains("vendor 1b36") && lines.contains("device 0010") && lines.contains("class 010802"), "\(tag.out)")
+      #expect(
+        lines.contains { $0.hasPrefix("bars 0:") } && lines.contains { $0.hasPrefix("capabilities ") }, "\(tag.out)")
+      #expect(lines.contains { $0.hasPrefix("msix_vectors ") && $0 != "msix_vectors 0" }, "\(tag.out)")
+    }
+
+    @Test("a device of another type is refused before it is touched, and --policy none lets the driver refuse it")
+    func otherType() throws {
+      let uuid = "76666572-7279-4d54-8959-0000000000aa"
+      try write(uuid, to: "\(Self.types)/mtty-1/create")
+      defer { try? write("1", to: "/sys/bus/mdev/devices/\(uuid)/remove") }
+      try inFolder { folder in
+        #expect(try Lab.ferry(["save", Lab.mtty[0], "-o", "\(folder)/s"]).status == 0)
+        try DeviceHolder.mark(uuid, [0x61])
+        let refused = try Lab.ferry(["load", "\(folder)/s", uuid, "--", "true"])
+        #expect(
+          refused.status == 3 && refused.err.contains("mdev_type is different: mtty-2 on the source"), "\(refused.err)")
+        // A pipe's manifest is seen only when the device is open.
+        let piped = try Lab.ferry(["load", "-", uuid, "--", "true"], input: "\(folder)/s")
+        #expect(piped.status == 3 && piped.err.contains("mdev_type"), "\(piped.err)")
+        #expect(try Lab.debugState(uuid) == "RUNNING")
+        #expect(try DeviceHolder.marks(uuid).first == 0x61)
+        let compared = try Lab.ferry(["tag", "--compare", Lab.mtty[0], uuid])
+        #expect(compared.status == 3 && compared.err.contains("mdev_type"), "\(compared.err)")
+        let forced = try Lab.ferry(["load", "--policy", "none", "\(folder)/s", uuid, "--", "true"])
+        #expect(forced.status == 1 && forced.out.isEmpty, "\(forced.err)")
+      }
+    }
+
+    @Test("what a tag refuses takes no arc and does no I/O; what it allows is loaded", .enabled(if: Lab.synthetic))
+    func counters() throws {
+      let from = try Synthetic("tagged")
+      defer { from.remove() }
+      let to = try Synthetic("tagged")
+      defer { to.remove() }
+      try inFolder { folder in
+        #expect(try Lab.ferry(["save", from.node, "-o", "\(folder)/s"]).status == 0)
+        var tag = TagScanner().tag(of: try Lab.record(to.node), features: [.stopCopy, .p2p, .preCopy])
+        #expect(tag[.driver] != nil)
+        tag[.kernel] = "1.0"
+        let older = try stream("\(folder)/s", tag: tag)
+        try to.resetReferee()
+        let strict = try Lab.ferry(["load", "--policy", "strict", older, to.node, "--", "true"])
+        #expect(strict.status == 3 && strict.err.contains("kernel is newer: 1.0 on the source"), "\(strict.err)")
+        tag[.mac] = "02:00:00:00:00:01"
+        tag[.firmware] = "9"
+        tag[.bars] = "0:4096"
+        let other = try stream("\(folder)/s", tag: tag)
+        let refused = try Lab.ferry(["load", other, to.node, "--", "true"])
+        #expect(refused.status == 3 && refused.err.contains("bars is missing: 0:4096 on the source"), "\(refused.err)")
+        // Through a pipe the device is opened, and asked what it supports, before the manifest is there.
+        let piped = try Lab.ferry(["load", "-", to.node, "--", "true"], input: other)
+        #expect(piped.err.contains("bars is missing") && piped.status == 3, "\(piped.err)")
+        for counter in ["arcs", "arcs_refused", "arcs_failed", "loads_refused"] {
+          #expect(try to.referee[counter] == 0, "\(counter)")
+        }
+        tag[.bars] = nil
+        let loaded = try Lab.ferry(["load", try stream("\(folder)/s", tag: tag), to.node, "--", "true"])
+        #expect(loaded.status == 0, "\(loaded.err)")
+        #expect(try to.referee["arcs"] > 0)
+      }
+    }
+
+    @Test("the kernel's own simulated NIC says its firmware and its switch's mode, and what a function is known by")
+    func network() throws {
+      let device = try SimulatedSwitch()
+      let network = KernelNetwork()
+      #expect(try network.switchMode(bus: "netdevsim", device: device.name) == .switchdev)
+      let shown = try run("devlink", "dev", "info", "netdevsim/\(device.name)")
+      let firmware = try network.firmware(bus: "netdevsim", device: device.name)
+      #expect(!firmware.isEmpty && shown.contains("fw.mgmt \(firmware)"), "\(shown)")
+      // It has no addresses of functions, as drivers of real NICs do.
+      #expect(throws: NetlinkError(errno: ErrorNumber(rawValue: ENODATA), words: "")) {
+        try network.address(ofFunction: 0, bus: "netdevsim", device: device.name)
+      }
+      #expect(throws: NetlinkError.self) { try network.address(ofFunction: 9, bus: "netdevsim", device: device.name) }
+      #expect(throws: NetlinkError.self) { try network.switchMode(bus: "netdevsim", device: "netdevsim9999") }
+      _ = try run("devlink", "dev", "eswitch", "set", "netdevsim/\(device.name)", "mode", "legacy")
+      #expect(try network.switchMode(bus: "netdevsim", device: device.name) == .legacy)
+      let name = try #require(Files.names(in: "/sys/bus/netdevsim/devices/\(device.name)/net").first)
+      let interface = try #require(Files.text("/sys/class/net/\(name)/ifindex").flatMap { Int32($0) })
+      _ = try run("ip", "link", "set", name, "vf", "1", "mac", "02:00:00:00:ab:cd", "vlan", "7", "qos", "3")
+      let link = FunctionLink(mac: [2, 0, 0, 0, 0xab, 0xcd], vlan: 7, priority: 3)
+      #expect(try network.link(ofFunction: 1, interface: interface) == link)
+      let unset = FunctionLink(mac: [0, 0, 0, 0, 0, 0], vlan: 0, priority: 0)
+      #expect(try network.link(ofFunction: 0, interface: interface) == unset)
+      #expect(throws: NetlinkError.self) { try network.link(ofFunction: 2, interface: interface) }
+      #expect(try network.filters(at: interface) == 0)
+      try device.remove()
+    }
+  }
+}
