@@ -99,7 +99,7 @@ static bool add_own(struct vf_call_filter *filter)
 	const struct scmp_arg_cmp from_handler = {
 		.arg = REFUSALS_COOKIE_ARGUMENT, .op = SCMP_CMP_EQ, .datum_a = filter->cookie};
 
-	return add(filter, SCMP_ACT_ALLOW, SCMP_SYS(openat2), &from_handler) &&
+	return add(filter, SCMP_ACT_ALLOW, SCMP_SYS(openat), &from_handler) &&
 	       add(filter, SCMP_ACT_ALLOW, SCMP_SYS(rt_sigreturn), NULL) &&
 	       add(filter, SCMP_ACT_ERRNO(ENOSYS), SCMP_SYS(clone3), NULL);
 }

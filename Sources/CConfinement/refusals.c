@@ -16,13 +16,6 @@
 /* Lines that are written, of all threads together: whoever makes calls in a loop does not fill a disk. */
 enum { MOST_LINES = 1000 };
 
-/* openat2's argument, which the headers of Debian 11 lack. */
-struct open_how {
-	uint64_t flags;
-	uint64_t mode;
-	uint64_t resolve;
-};
-
 static uint64_t own_cookie;
 static char own_prefix[64];
 static atomic_uint lines;
@@ -154,14 +147,9 @@ static void tell_of_call(int call, const ucontext_t *at)
 /* Opens a file as the call would have, and tells of one that this process may not have. */
 static long open_file(int folder, const char *path, unsigned int flags, unsigned int mode)
 {
-	/* openat passes over a mode that it does not need, and over bits that it does not know; openat2 refuses both. */
-	struct open_how how = {.flags = flags & 0x7fffffu};
 	struct line line = {.size = 0};
-	long result;
+	long result = syscall(SYS_openat, folder, path, flags, mode, own_cookie);
 
-	if (flags & (O_CREAT | (O_TMPFILE & ~O_DIRECTORY)))
-		how.mode = mode & 07777;
-	result = syscall(SYS_openat2, folder, path, &how, sizeof(how), own_cookie);
 	if (result >= 0)
 		return result;
 	result = -errno;

@@ -7,9 +7,9 @@
 #include <stdint.h>
 
 /*
- * openat2 is the handler's own. It says that it is the handler by a number in an argument that the kernel does not look at:
- * who does not know the number can't open anything without its being told. That keeps the log whole; what may be opened is
- * Landlock's affair.
+ * openat is allowed to the handler, which says that it is the handler by a number in an argument that the kernel does not look
+ * at: who does not know the number can't open anything without its being told. That keeps the log whole; what may be opened is
+ * Landlock's affair. (It is not openat2, which systemd takes away from a service with RestrictSUIDSGID= or DynamicUser=.)
  */
 enum { REFUSALS_COOKIE_ARGUMENT = 4 };
 

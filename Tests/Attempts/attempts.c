@@ -100,7 +100,7 @@ static int temporary(void) { return result(open("/tmp", O_TMPFILE | O_RDWR | O_C
 static int remove_file(void) { return result(unlinkat(AT_FDCWD, "/tmp/vfio-ferry-nothing", 0)); }
 static int make_folder(void) { return result(mkdirat(AT_FDCWD, "/tmp/vfio-ferry-attempt", 0700)); }
 
-/* Past the handler, which says who it is by a number that nobody else knows. */
+/* By a call that no handler makes in its place. */
 static int past_handler(void)
 {
 	struct {

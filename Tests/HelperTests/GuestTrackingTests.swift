@@ -83,6 +83,17 @@ struct GuestTrackingTests {
     #expect(throws: GuestTrackingError.isTracked) { _ = try tracking.start(pageSize: 4096) }
   }
 
+  @Test("a bitmap has a cap, and with larger pages the same memory fits")
+  func bitmapCap() throws {
+    let tracking = GuestTracking(maximumBitmapBytes: 8)
+    // 64 pages of 4 KiB are one word.
+    try tracking.addMemory(0..<0x4_1000)
+    #expect(throws: GuestTrackingError.bitmapTooLarge(8)) { _ = try tracking.start(pageSize: 4096) }
+    #expect(!tracking.isOn)
+    _ = try tracking.start(pageSize: 8192)
+    #expect(tracking.layout?.wordCount == 1)
+  }
+
   @Test("a tracker that fails is told once, and a device that comes or goes makes its space dirty")
   func devices() throws {
     let tracking = GuestTracking()

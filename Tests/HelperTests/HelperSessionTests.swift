@@ -201,6 +201,35 @@ struct HelperSessionTests {
     #expect(bench.session.phase == .setup)
   }
 
+  @Test("blobs of all devices together have a cap, and a smaller one in place of a larger frees nothing")
+  func blobs() {
+    var limits = HelperLimits()
+    limits.blobs = 100
+    var bench = HelperSessionBench(greeted: false)
+    bench.session = HelperSession(limits: limits, version: "test")
+    bench.ask(.hello(major: 1, minor: 0, features: [], version: "bench"))
+    bench.add(1)
+    bench.add(2)
+    bench.finish(bench.ask(.blob(device: 1, offset: 0, size: 60)))
+    #expect(bench.refusal(.blob(device: 2, offset: 0, size: 41))?.code == .limit)
+    bench.finish(bench.ask(.blob(device: 1, offset: 0, size: 10)))
+    #expect(bench.refusal(.blob(device: 2, offset: 0, size: 41))?.code == .limit)
+    #expect(bench.refusal(.blob(device: 2, offset: 0, size: 40)) == nil)
+    #expect(bench.refusal(.blob(device: 1, offset: 0, size: 61))?.code == .limit)
+    bench.finish(bench.ask(.removeDevice(2)))
+    #expect(bench.refusal(.blob(device: 1, offset: 0, size: 100)) == nil)
+  }
+
+  @Test("what was said of a removed device's links is not true of the next that has its number")
+  func linksOfRemoved() {
+    var bench = HelperSessionBench(devices: [1, 2])
+    bench.ask(.link(from: 1, to: 2, isThere: false))
+    #expect(bench.session.declaredLinks.count == 1)
+    bench.finish(bench.ask(.removeDevice(2)))
+    bench.add(2)
+    #expect(bench.session.declaredLinks.isEmpty)
+  }
+
   @Test("a destination's way: loaded and stopped, blobs, then running; and an abort empties it")
   func destination() {
     var bench = Bench.at(.loaded)

@@ -54,6 +54,16 @@ extension LabTests {
     }
 
     @Test(
+      "helpers that systemd starts from this project's units move devices, confined; another program in their place gets no file and no socket, and the journal has what it tried"
+    )
+    func systemd() throws {
+      let ended = try end(start("Tests/helper-client/under-systemd", [Lab.products.path]))
+      let lines = ended.text.split(separator: "\n")
+      #expect(ended.status == 0, "\(ended.text)")
+      #expect(lines.count { $0.hasPrefix("ok ") } > 30, "\(ended.text)")
+    }
+
+    @Test(
       "the example VMM moves devices under DMA and peer traffic with guest memory, and the referee has nothing to say",
       .enabled(if: Lab.synthetic), arguments: [[], ["--pages-by-vmm"]])
     func synthetic(options: [String]) throws {

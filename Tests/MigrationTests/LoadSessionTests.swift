@@ -24,6 +24,26 @@ struct LoadSessionTests {
     return bench
   }
 
+  @Test("the VMMs' own states have a cap together, also while they wait; more of them fails the load")
+  func cap() {
+    var configuration = LoadSession.Configuration()
+    configuration.maximumVMMStateBytes = 10
+    var bench = SessionBench(
+      LoadSession(devices: (0..<2).map { sessionDevice($0) }, configuration: configuration))
+    bench.handle(.received(buffer: 0, Self.manifest(2)))
+    bench.handle(.received(buffer: 1, .vmmState(device: 0, bytes: [UInt8](repeating: 1, count: 6))))
+    bench.obey(devices: 2)
+    #expect(bench.machine.vmmStates[0]?.count == 6)
+    bench.handle(.received(buffer: 2, .vmmState(device: 1, bytes: [UInt8](repeating: 2, count: 5))))
+    bench.obey(devices: 2)
+    guard case .stream(let error) = bench.machine.outcome?.fault else {
+      Issue.record("it was taken: \(bench.machine.outcome.map { "\($0)" } ?? "no outcome")")
+      return
+    }
+    #expect("\(error)".contains("more than 10 bytes"))
+    #expect(bench.machine.vmmStates[1] == nil)
+  }
+
   @Test("nothing is touched before the manifest has come")
   func waits() {
     let bench = SessionBench(LoadSession(devices: [sessionDevice(0)]))
