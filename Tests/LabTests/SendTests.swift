@@ -135,7 +135,7 @@ extension LabTests {
       }
       for stall in Stall.allCases {
         let address = cut == .link ? "tcp:\(MoveHosts.address):0" : "unix:/run/ferry-\(cut)-\(stall)"
-        let (source, target) = (try Synthetic("source", ["state_bytes": "64K"]), try Synthetic("target"))
+        let (source, target) = (try Synthetic("source"), try Synthetic("target"))
         moves.append((stall, try StalledMove(source, target, at: stall, address)))
       }
       try hosts?.cut()
