@@ -1,13 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 internal import ArgumentParser
-internal import Glibc
 internal import LinuxIO
 internal import Migration
-internal import Topology
 internal import Transport
-internal import VFIO
 
-struct LoadCommand: FerryCommand {
+struct LoadCommand: CommandGiver {
   static let configuration = CommandConfiguration(
     commandName: "load", abstract: "Write saved state into devices.",
     usage: "vfio-ferry load [OPTIONS] FILE DEV… [-- CMD…]",
@@ -54,9 +51,7 @@ struct LoadCommand: FerryCommand {
 
   func execute(_ console: Console) throws {
     if access.pid != nil, !session.force { throw CommandFailure.refused(StateCommand.needsForce) }
-    if let program = command.first, Files.program(program) == nil {
-      throw CommandFailure.nothing("there is no program \(program) to hand the devices to")
-    }
+    try SessionSupport.checkCommand(command)
     let deviceAccess = DeviceAccess(way: access.way)
     let reachability = try SessionSupport.reachability(
       of: deviceAccess.check(devices), peers, inventory: deviceAccess.inventory)
@@ -64,109 +59,40 @@ struct LoadCommand: FerryCommand {
     if input.isFile {
       // Whatever is wrong with a file is found here, while the devices are what they were.
       let summary = try StreamSummary(input)
-      try compare(summary, deviceAccess)
+      if let mismatch = try deviceAccess.mismatch(summary.devices.map(\.manifest), with: devices) {
+        throw CommandFailure.refused(mismatch)
+      }
       guard input.channel.rewind() else { throw CommandFailure.failed("\(input.channel.name) can't be read twice") }
     }
     try SignalDesk.open()
-    let opened = try deviceAccess.open(devices, console: console)
-    let described = try SessionSupport.describe(opened)
-    if let refusal = LoadSession.refusal(devices: described) { throw deviceAccess.refusal(refusal, of: opened) }
-    let plan = try deviceAccess.plan(described, reachability, of: opened)
+    let group = try OpenGroup(devices, deviceAccess, reachability, console: console)
     var configuration = LoadSession.Configuration()
     configuration.keepStopped = keepStopped
     configuration.resetAllowed = session.resetOnError
     configuration.quiescing = session.quiescing(peers)
-    configuration.buffers = max(configuration.buffers, described.count)
-    let names = described.map(\.name)
-    let display = SessionDisplay(console: console, names: names, verbose: session.verbose)
-    let began = monotonicMicroseconds()
+    configuration.buffers = max(configuration.buffers, group.described.count)
     let ended = try SessionSupport.run(
-      LoadSession(devices: described, plan: plan, configuration: configuration), devices: opened,
-      channel: input.channel,
-      checksum: .xxh3, buffers: configuration.buffers, display: display)
-    let took = monotonicMicroseconds() - began
-    guard let outcome = ended.outcome else { preconditionFailure("a session ends with an outcome") }
-    let start = MonotonicTime(microseconds: began)
-    let steps = JSON.array(ended.steps.map { $0.json(names: names, since: start) })
-    if format.wantsJSON, outcome.fault != nil {
-      SessionSupport.reportFailure(outcome, steps: steps, names: names, format, console)
-    }
-    if case .mismatch(let reason) = outcome.fault { throw deviceAccess.refusal(reason, of: opened) }
-    if let failure = outcome.failure(names: names, doing: "loading") { throw failure }
-    report(ended, outcome, steps: steps, took: took, console)
+      LoadSession(devices: group.described, plan: group.plan, configuration: configuration), group,
+      channel: input.channel, buffers: configuration.buffers, verbose: session.verbose, console)
+    ended.reportFailure(format, console)
+    if case .mismatch(let reason) = ended.outcome.fault { throw deviceAccess.refusal(reason, of: group.opened) }
+    if let failure = ended.outcome.failure(names: ended.names, doing: "loading") { throw failure }
+    ended.report(place: ("file", file), format, console)
     if let signal = SignalDesk.end, !command.isEmpty {
       throw CommandFailure.failed("signal \(signal) came: \(command[0]) is not run, and the devices are let go")
     }
     if command.isEmpty {
       // Somebody else's devices are held by somebody else.
       guard access.way.binds else { return }
-      _ = SessionSupport.hold(opened, resumable: false) {
-        console.note("holding \(names.joined(separator: ", ")): SIGTERM, SIGINT or SIGHUP lets go of them")
+      _ = SessionSupport.hold(group.opened, resumable: false) {
+        console.note("holding \(ended.names.joined(separator: ", ")): SIGTERM, SIGINT or SIGHUP lets go of them")
       }
     } else {
-      try handOver(opened)
-    }
-  }
-
-  /// Compares a stream with devices that are not open yet, as far as sysfs tells.
-  private func compare(_ summary: StreamSummary, _ deviceAccess: DeviceAccess) throws(CommandFailure) {
-    let sources = summary.devices.map(\.manifest)
-    var targets: [SessionDevice] = []
-    for (index, text) in devices.enumerated() {
-      let record = try deviceAccess.record(DeviceAccess.name(text))
-      // What the device supports is compared once it says so itself; until then it counts as a match.
-      let features = sources.indices.contains(index) ? sources[index].features : []
-      targets.append(
-        SessionDevice(name: "\(record.name)", driver: record.driver ?? "none", features: features, state: .running))
-    }
-    if let mismatch = LoadSession.mismatch(manifest: StreamManifest(devices: sources), devices: targets) {
-      throw .refused(mismatch)
-    }
-  }
-
-  private func report(
-    _ session: LoadSession, _ outcome: SessionOutcome, steps: JSON, took: UInt64, _ console: Console
-  ) {
-    if format.wantsJSON {
-      let devices = zip(outcome.devices, zip(session.progress, session.vmmStates)).map { device, figures in
-        JSON.object([
-          "name": .string(device.name), "state": JSON(device.state?.name), "bytes": .unsigned(figures.0.bytes),
-          "vmm_state_bytes": JSON(figures.1?.count),
-        ])
+      do throws(SystemError) {
+        try SessionSupport.handOver(group.opened, to: command)
+      } catch {
+        throw CommandFailure.failed("\(error); the devices were loaded, and are let go")
       }
-      console.json(
-        .object([
-          "file": .string(file), "devices": .array(devices), "total_us": .unsigned(took), "steps": steps,
-        ]), format)
-      return
-    }
-    for (device, progress) in zip(outcome.devices, session.progress) {
-      console.line("\(device.name): \(progress.bytes) bytes loaded; \(device.state?.name ?? "unknown")")
-    }
-    console.line("\(Figures.time(took)) in all")
-  }
-
-  /// Gives the descriptors to the command and becomes it.
-  private func handOver(_ opened: [OpenDevice]) throws {
-    // Nothing names them any more once the command runs, and until then nothing may close them.
-    defer { withExtendedLifetime(opened) {} }
-    do throws(SystemError) {
-      var numbers: [String] = []
-      var support: [HandedOver] = []
-      for device in opened {
-        numbers.append("\(device.device.name)=\(try device.device.handOver())")
-        if let handed = try device.device.support?.handOver(), !support.contains(handed) { support.append(handed) }
-      }
-      // What an earlier vfio-ferry left in the environment means nothing here.
-      for variable in ["VFIO_FERRY_IOMMUFD", "VFIO_FERRY_GROUPS"] { Execution.setVariable(variable, nil) }
-      Execution.setVariable("VFIO_FERRY_DEVICES", numbers.joined(separator: " "))
-      // One iommufd serves all devices; groups are as many as there are.
-      if let variable = support.first?.variable {
-        Execution.setVariable(variable, support.map(\.value).joined(separator: " "))
-      }
-      try Execution.replace(with: command)
-    } catch {
-      throw CommandFailure.failed("\(error); the devices were loaded, and are let go")
     }
   }
 }

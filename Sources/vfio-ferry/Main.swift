@@ -41,15 +41,17 @@ struct Main {
     }
   }
 
-  /// Takes what stands behind "--" off the command line of `load`: a list of devices would swallow it.
+  /// Takes what stands behind "--" off the command line of `load` and `receive`: a list of devices would swallow it.
   private static func parse(_ arguments: [String]) throws -> any ParsableCommand {
     let own = arguments.prefix { $0 != "--" }
-    guard own.first == "load", own.count < arguments.count else { return try VFIOFerry.parseAsRoot(arguments) }
+    guard own.first == "load" || own.first == "receive", own.count < arguments.count else {
+      return try VFIOFerry.parseAsRoot(arguments)
+    }
     let command = try VFIOFerry.parseAsRoot(Array(own))
-    guard var load = command as? LoadCommand else { return command }
-    load.command = Array(arguments.dropFirst(own.count + 1))
-    if load.command.isEmpty { throw CommandFailure.misuse("no command follows --") }
-    return load
+    guard var giver = command as? any CommandGiver else { return command }
+    giver.command = Array(arguments.dropFirst(own.count + 1))
+    if giver.command.isEmpty { throw CommandFailure.misuse("no command follows --") }
+    return giver
   }
 
   /// Says what went wrong, or prints the help that was asked for.
@@ -78,6 +80,12 @@ protocol FerryCommand: ParsableCommand {
   func execute(_ console: Console) throws
 }
 
+/// One that can become another command, which inherits its devices.
+protocol CommandGiver: FerryCommand {
+  /// The program and its arguments; empty where none was named.
+  var command: [String] { get set }
+}
+
 extension FerryCommand {
   var changesDevices: Bool { false }
 }
@@ -95,7 +103,8 @@ struct VFIOFerry: ParsableCommand {
     version: version,
     subcommands: [
       ListCommand.self, ShowCommand.self, StateCommand.self, WalkCommand.self, SaveCommand.self, LoadCommand.self,
-      InspectCommand.self, HelperCommand.self, DirtyCommand.self, TopologyCommand.self, SimulateCommand.self,
+      SendCommand.self, ReceiveCommand.self, InspectCommand.self, HelperCommand.self, DirtyCommand.self,
+      TopologyCommand.self, SimulateCommand.self,
     ])
 
   static let version = "0.1.0"

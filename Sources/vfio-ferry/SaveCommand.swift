@@ -1,9 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 internal import ArgumentParser
-internal import Glibc
 internal import LinuxIO
 internal import Migration
-internal import Transport
 
 struct SaveCommand: FerryCommand {
   static let configuration = CommandConfiguration(
@@ -56,84 +54,40 @@ struct SaveCommand: FerryCommand {
     // Nothing is left of it once it was kept.
     defer { file.discard() }
     try SignalDesk.open()
-    let opened = try deviceAccess.open(devices, console: console)
-    let described = try SessionSupport.describe(opened)
-    if let refusal = SaveSession.refusal(devices: described) { throw deviceAccess.refusal(refusal, of: opened) }
-    let plan = try deviceAccess.plan(described, reachability, of: opened)
+    let group = try OpenGroup(devices, deviceAccess, reachability, console: console)
     var configuration = SaveSession.Configuration()
     configuration.keepStopped = keepStopped
     configuration.preCopy = preCopy
     configuration.resetAllowed = session.resetOnError
     configuration.quiescing = session.quiescing(peers)
-    configuration.buffers = max(configuration.buffers, described.count)
-    let names = described.map(\.name)
-    let display = SessionDisplay(console: console, names: names, verbose: session.verbose)
-    let began = monotonicMicroseconds()
+    configuration.buffers = max(configuration.buffers, group.described.count)
     let ended = try SessionSupport.run(
-      SaveSession(devices: described, plan: plan, configuration: configuration), devices: opened, channel: file.channel,
-      checksum: .xxh3, buffers: configuration.buffers, display: display)
-    let took = monotonicMicroseconds() - began
-    guard let outcome = ended.outcome else { preconditionFailure("a session ends with an outcome") }
-    if ended.isStreamComplete {
+      SaveSession(devices: group.described, plan: group.plan, configuration: configuration), group,
+      channel: file.channel, buffers: configuration.buffers, verbose: session.verbose, console)
+    let (outcome, isComplete) = (ended.outcome, ended.machine.isStreamComplete)
+    if isComplete {
       do throws(CommandFailure) {
         try file.keep()
       } catch {
-        throw outcome.failure(names: names, doing: "saving") ?? error
+        throw outcome.failure(names: ended.names, doing: "saving") ?? error
       }
     }
-    let start = MonotonicTime(microseconds: began)
-    let steps = JSON.array(ended.steps.map { $0.json(names: names, since: start) })
-    if format.wantsJSON, outcome.fault != nil {
-      SessionSupport.reportFailure(outcome, steps: steps, names: names, format, console)
-    }
-    if let failure = outcome.failure(names: names, doing: ended.isStreamComplete ? "running again" : "saving") {
+    ended.reportFailure(format, console)
+    if let failure = outcome.failure(names: ended.names, doing: isComplete ? "running again" : "saving") {
       throw failure
     }
-    report(ended, outcome, steps: steps, took: took, toError: file.isStandardOutput, console)
-    if keepStopped { try hold(opened, plan, console) }
+    report(ended, toError: file.isStandardOutput, console)
+    if keepStopped { _ = try SessionSupport.holdStopped(group, session, peers, console) }
   }
 
-  private func report(
-    _ session: SaveSession, _ outcome: SessionOutcome, steps: JSON, took: UInt64, toError: Bool, _ console: Console
-  ) {
-    let downtime =
-      keepStopped ? nil : session.stopBegan.flatMap { began in session.stopEnded.map { $0.microseconds(since: began) } }
+  private func report(_ ended: EndedSession<SaveSession>, toError: Bool, _ console: Console) {
+    let (began, end) = (ended.machine.stopBegan, ended.machine.stopEnded)
+    let downtime = keepStopped ? nil : began.flatMap { began in end.map { $0.microseconds(since: began) } }
+    let summary =
+      (downtime.map { "stopped for \(Figures.time($0)), " } ?? "stopped; ") + "\(Figures.time(ended.took)) in all"
     // Where the stream itself goes to standard output, the report goes the other way.
-    let say = toError ? console.note : { console.line($0) }
-    if format.wantsJSON {
-      let devices = zip(outcome.devices, zip(session.progress, session.restarts)).map { device, figures in
-        JSON.object([
-          "name": .string(device.name), "state": JSON(device.state?.name), "bytes": .unsigned(figures.0.bytes),
-          "pre_copy_bytes": .unsigned(figures.0.preCopyBytes), "restarts": .integer(Int64(figures.1)),
-        ])
-      }
-      say(
-        JSON.object([
-          "file": .string(output), "devices": .array(devices), "downtime_us": JSON(downtime),
-          "total_us": .unsigned(took), "steps": steps,
-        ]).text(pretty: format.pretty))
-      return
-    }
-    for (device, progress) in zip(outcome.devices, session.progress) {
-      say(
-        "\(device.name): \(progress.bytes) bytes, \(progress.preCopyBytes) of them before the stop; now in "
-          + "\(device.state?.name ?? "an unknown state")")
-    }
-    say((downtime.map { "stopped for \(Figures.time($0)), " } ?? "stopped; ") + "\(Figures.time(took)) in all")
-  }
-
-  private func hold(_ opened: [OpenDevice], _ plan: QuiescePlan, _ console: Console) throws {
-    let signal = SessionSupport.hold(opened, resumable: true) {
-      console.note("holding \(opened.count) stopped: SIGUSR1 lets them run again, SIGTERM lets them go")
-    }
-    guard signal == SIGUSR1 else { return }
-    let described = try SessionSupport.describe(opened)
-    let names = described.map(\.name)
-    let resumed = try SessionSupport.run(
-      ResumeSession(
-        devices: described, plan: plan, resetAllowed: session.resetOnError, configuration: session.quiescing(peers)),
-      devices: opened, channel: NoChannel(), checksum: .xxh3, buffers: 0,
-      display: SessionDisplay(console: console, names: names, verbose: session.verbose))
-    if let failure = resumed.outcome?.failure(names: names, doing: "running again") { throw failure }
+    ended.report(
+      place: ("file", output), downtime: downtime, summary: summary, format,
+      toError ? console.note : { console.line($0) })
   }
 }

@@ -4,9 +4,10 @@ internal import Glibc
 internal import LinuxIO
 internal import Migration
 internal import Topology
+internal import Transport
 internal import VFIO
 
-/// What `save` and `load` have in common: devices made ready for a session, and signals that end it.
+/// What `save`, `load`, `send` and `receive` have in common: devices made ready for a session, and signals that end it.
 enum SessionSupport {
   /// Describes open devices for a session, as they are now.
   static func describe(_ devices: [OpenDevice]) throws(CommandFailure) -> [SessionDevice] {
@@ -38,13 +39,15 @@ enum SessionSupport {
   }
 
   /// Runs a session that signals can end.
+  /// - Parameter buffers: as many as its configuration says.
   static func run<Machine: SessionMachine>(
-    _ session: Machine, devices: [OpenDevice], channel: any Channel, checksum: StreamChecksum, buffers: Int,
-    display: SessionDisplay
-  ) throws(CommandFailure) -> Machine {
+    _ session: Machine, _ group: OpenGroup, channel: any Channel, buffers: Int, verbose: Bool, _ console: Console
+  ) throws(CommandFailure) -> EndedSession<Machine> {
+    let display = SessionDisplay(console: console, names: group.names, verbose: verbose)
+    let began = monotonicMicroseconds()
     do throws(SystemError) {
       let runner = try SessionRunner(
-        devices: devices.map(\.device), channel: channel, checksum: checksum, buffers: buffers)
+        devices: group.opened.map(\.device), channel: channel, checksum: .xxh3, buffers: buffers)
       SignalDesk.handle { signal in
         if signal != SIGUSR1 { runner.interrupt(reason: "signal \(signal)") }
       }
@@ -54,24 +57,13 @@ enum SessionSupport {
         observer: SessionRunner.Observer(
           note: { display.note($0, $1) }, progress: { display.progress($0, $1) }))
       display.end()
-      return ended
+      guard let outcome = ended.outcome else { preconditionFailure("a session ends with an outcome") }
+      return EndedSession(
+        machine: ended, outcome: outcome, names: group.names, began: MonotonicTime(microseconds: began),
+        took: monotonicMicroseconds() - began)
     } catch {
       throw .failed("\(error)")
     }
-  }
-
-  /// What a script needs to know after a session that failed: where every device is, and how it came there.
-  static func reportFailure(
-    _ outcome: SessionOutcome, steps: JSON, names: [String], _ format: FormatOptions, _ console: Console
-  ) {
-    let devices = outcome.devices.map { device in
-      JSON.object([
-        "name": .string(device.name), "state": JSON(device.state?.name), "reset": .bool(device.wasReset),
-        "hung": .bool(device.isHung),
-      ])
-    }
-    let error = outcome.failure(names: names, doing: "this")?.message
-    console.json(.object(["error": JSON(error), "devices": .array(devices), "steps": steps]), format)
   }
 
   /// Waits for a signal, holding the devices meanwhile.
@@ -88,5 +80,23 @@ enum SessionSupport {
     }
     announce()
     return signals.take() ?? SIGTERM
+  }
+
+  /// Holds stopped devices until a signal says whether they run again (SIGUSR1) or are let go of as they are.
+  /// - Returns: whether they run again.
+  static func holdStopped(
+    _ group: OpenGroup, _ options: SessionOptions, _ peers: PeerOptions, _ console: Console
+  ) throws(CommandFailure) -> Bool {
+    let signal = hold(group.opened, resumable: true) {
+      console.note("holding \(group.opened.count) stopped: SIGUSR1 lets them run again, SIGTERM lets them go")
+    }
+    guard signal == SIGUSR1 else { return false }
+    let resumed = try run(
+      ResumeSession(
+        devices: describe(group.opened), plan: group.plan, resetAllowed: options.resetOnError,
+        configuration: options.quiescing(peers)),
+      group, channel: NoChannel(), buffers: 0, verbose: options.verbose, console)
+    if let failure = resumed.outcome.failure(names: resumed.names, doing: "running again") { throw failure }
+    return true
   }
 }

@@ -50,6 +50,15 @@ enum SignalDesk {
     if resume { handler(SIGUSR1) }
   }
 
+  /// Forgets what came before now, because it was about something else.
+  /// - Returns: the signal that asked this program to end, if one had.
+  static func forget() -> Int32? {
+    state.withLock { state in
+      defer { (state.end, state.resume) = (nil, false) }
+      return state.end
+    }
+  }
+
   /// Nobody handles signals now; they are remembered.
   static func keep() { state.withLock { $0.handler = nil } }
 }

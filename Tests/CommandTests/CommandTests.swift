@@ -49,6 +49,8 @@ struct CommandTests {
     let commands: [any FerryCommand] = [
       try SaveCommand.parse(["0000:00:01.0", "-o", "/tmp/x", "--pid", "1"]),
       try LoadCommand.parse(["/tmp/x", "0000:00:01.0", "--pid", "1"]),
+      try SendCommand.parse(["0000:00:01.0", "--to", "unix:/tmp/x", "--pid", "1"]),
+      try ReceiveCommand.parse(["0000:00:01.0", "--listen", "unix:/tmp/x", "--pid", "1"]),
       try WalkCommand.parse(["0000:00:01.0", "--pid", "1"]),
       try StateCommand.parse(["0000:00:01.0", "--pid", "1", "--through", "stop"]),
     ]
@@ -65,10 +67,43 @@ struct CommandTests {
     "options that contradict each other are misuse",
     arguments: [
       ["show", "x", "--group", "--pid", "1"], ["show", "x", "--pid", "0"], ["save", "-o", "f"], ["load", "f"],
-      ["show", "x", "--fd", "-2"], ["nonsense"],
+      ["show", "x", "--fd", "-2"], ["nonsense"], ["send", "x"], ["send", "--to", "fd:3"], ["receive", "x"],
+      ["receive", "--listen", "fd:3"], ["send", "x", "--to", "fd:3", "--wait", "0"],
+      ["receive", "x", "--listen", "fd:3", "--dead-after", "0"],
+      ["send", "x", "--to", "fd:3", "--dead-after", "86401"],
     ])
   func misuse(arguments: [String]) {
     #expect(throws: (any Error).self) { try VFIOFerry.parseAsRoot(arguments) }
+  }
+
+  @Test(
+    "an address that makes no sense is misuse, in one line that says what one is, before a device is looked for",
+    arguments: ["host:4900", "tcp:host", "unix:", "fd:x", "tcp:2001:db8::1:4900"])
+  func badAddress(address: String) throws {
+    let commands: [any FerryCommand] = [
+      try SendCommand.parse(["0000:00:01.0", "--to", address]),
+      try ReceiveCommand.parse(["0000:00:01.0", "--listen", address]),
+    ]
+    for command in commands {
+      #expect {
+        try command.execute(Collector().console)
+      } throws: { error in
+        guard let failure = error as? CommandFailure else { return false }
+        return failure.status == .misuse && failure.message.contains("tcp:HOST:PORT")
+          && failure.message.contains(address) && !failure.message.contains("\n")
+      }
+    }
+  }
+
+  @Test("a command that can't be run is found out before anything is received")
+  func noProgram() throws {
+    var command = try ReceiveCommand.parse(["0000:00:01.0", "--listen", "unix:/tmp/x"])
+    command.command = ["/nonexistent/vmm"]
+    #expect {
+      try command.execute(Collector().console)
+    } throws: { error in
+      (error as? CommandFailure)?.status == .nothing && "\(error)".contains("/nonexistent/vmm")
+    }
   }
 
   @Test("JSON keeps the order of keys and escapes what must be escaped")
