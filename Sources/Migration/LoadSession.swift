@@ -42,6 +42,7 @@ public struct LoadSession: SessionMachine {
   private var framesUnderWay = 0
   private var interrupts = 0
   private var channelBroken = false
+  private var hasLostStream = false
   private var streamEnded = false
   private var isGoingBack = false
   private var commitment = Commitment.none
@@ -120,12 +121,12 @@ public struct LoadSession: SessionMachine {
     case .sent:
       framesUnderWay -= 1
     case .streamFailed(let error):
-      fail(.stream(error))
+      lose(.stream(error))
     case .channelFailed(let error):
       channelBroken = true
       // Answers are a courtesy; a source that has sent everything may be gone already. A source that was still to commit
       // has not, and goes on running.
-      if !hasWholeStream { fail(.channel(error)) }
+      if !hasWholeStream { lose(.channel(error)) }
     case .interrupt(let reason):
       interrupts += 1
       let givesUp = interrupts > 1 && giveUpHung(at: now)
@@ -166,6 +167,12 @@ public struct LoadSession: SessionMachine {
   private mutating func fail(_ fault: SessionFault) {
     if self.fault == nil { self.fault = fault } else { cleanupFaults.append(fault) }
     group.mover.halt()
+  }
+
+  /// Nothing more comes in. Every buffer that was offered for a frame says so; once is enough.
+  private mutating func lose(_ fault: SessionFault) {
+    if !hasLostStream { fail(fault) }
+    hasLostStream = true
   }
 
   private mutating func giveUpHung(at now: MonotonicTime) -> Bool {

@@ -141,6 +141,17 @@ struct CommitmentTests {
     return nil
   }
 
+  @Test("a stream that ends early is one fault, however many buffers wait for its frames")
+  func lostOnce() {
+    var bench = Self.loading()
+    let end = StreamError(.incomplete, place: "a frame", offset: 0)
+    for _ in 0..<3 { bench.handle(.streamFailed(end)) }
+    bench.handle(.channelFailed(ChannelError("writing", channel: "c", errno: .inputOutput)))
+    bench.handle(.written(device: 0, buffer: 1, nil))
+    bench.obey(devices: 1)
+    #expect(bench.machine.outcome?.fault == .stream(end) && bench.machine.outcome?.cleanupFaults == [])
+  }
+
   @Test("a destination that gives up says why at once, and ends when that is out and its devices are back")
   func givesUp() {
     var bench = Self.loading()
