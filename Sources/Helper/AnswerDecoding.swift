@@ -69,7 +69,8 @@ extension HelperReply {
       self = .blob(device: try WireField.device(packet.device), size: packet.size)
     case VFIO_FERRY_STATUS: self = .status(try HelperStatus(HelperPacket.structure(bytes)))
     case VFIO_FERRY_DEVICE_REMOVE, VFIO_FERRY_DEVICE_LINK, VFIO_FERRY_DEVICE_BLOB, VFIO_FERRY_DEVICE_DEAD,
-      VFIO_FERRY_MEMORY_ADD, VFIO_FERRY_MAP_ADD, VFIO_FERRY_MAP_REMOVE, VFIO_FERRY_TRACKING_STOP,
+      VFIO_FERRY_MEMORY_ADD, VFIO_FERRY_MAP_ADD, VFIO_FERRY_MAP_REMOVE, VFIO_FERRY_TRACKING_ADD,
+      VFIO_FERRY_TRACKING_STOP,
       VFIO_FERRY_SAVE_BEGIN, VFIO_FERRY_VCPUS_STOPPED, VFIO_FERRY_COMPLETE, VFIO_FERRY_COMMIT,
       VFIO_FERRY_LOAD_BEGIN, VFIO_FERRY_RESUME, VFIO_FERRY_ABORT:
       let _: vfio_ferry_done = try HelperPacket.structure(bytes)

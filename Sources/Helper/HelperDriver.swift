@@ -215,7 +215,11 @@ final class HelperDriver: Sendable {
           }
         }
         if let first { throw first }
-        return last.map { .device($0) } ?? .done
+        // A device that could not be taken over, which the session does not know yet.
+        guard let last else {
+          throw HelperFailure(.noSuch, device: ids.first ?? 0, "there is nothing to reset any more")
+        }
+        return .device(last)
       }
     }
   }

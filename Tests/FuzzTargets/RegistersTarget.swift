@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
+import Foundation
 import Topology
 import TopologyFixtures
 
@@ -24,10 +25,11 @@ extension FuzzTarget {
   }
 }
 
-/// One host for all inputs: its folder takes longer to make than to scan.
+/// One host for all inputs: its folder takes longer to make than to scan. It goes when the process ends.
 private enum RegistersHost {
-  nonisolated(unsafe) static let shared = Result {
-    try FixtureHost(
+  nonisolated(unsafe) static let shared: Result<FixtureHost, any Error> = Result {
+    atexit { RegistersHost.remove() }
+    return try FixtureHost(
       text: """
         iommu on
         host pci0000:00
@@ -35,6 +37,10 @@ private enum RegistersHost {
             01:00.0 endpoint bars=0:1M acs=rr ats=on sriov relaxed ido-requests
             01:00.1 endpoint bars=0:1M acs=rr ats=on vf-of=01:00.0
         """)
+  }
+
+  private static func remove() {
+    if let host = try? unsafe shared.get() { try? FileManager.default.removeItem(at: host.folder) }
   }
 
   /// What is in the registers at first.

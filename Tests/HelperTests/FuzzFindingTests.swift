@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
+import LinuxIO
 import Migration
 import Testing
 
@@ -20,5 +21,42 @@ struct FuzzFindingTests {
     stranger.actions = []
     stranger.ask(.hello(major: 1, minor: 0, features: [], version: ""))
     #expect(stranger.actions.isEmpty)
+  }
+
+  @Test("the reply to each request can be read: TRACKING_ADD's was not known", arguments: WireSamples.requests)
+  func everyReply(request: HelperRequest) throws {
+    let packet = request.packet(number: 7)
+    let (_, type) = HelperPacket.head(of: packet.span)
+    let failure = HelperReply.failure(HelperFailure(.refused, "no")).packet(to: type, number: 7)
+    #expect(
+      try HelperPacket.message(failure.span, descriptors: 0)
+        == .reply(number: 7, to: type, .failure(HelperFailure(.refused, "no"))))
+    do throws(HelperPacketError) {
+      let done = HelperReply.done.packet(to: type, number: 7)
+      let message = try HelperPacket.message(done.span, descriptors: 0)
+      #expect(message == .reply(number: 7, to: type, .done))
+    } catch {
+      // Others have more to say than that it is done; none is unknown.
+      #expect(error.failure.code == .badPacket)
+    }
+  }
+
+  @Test("a reset of a device that is gone says so: it said that it was done, in a packet that is no answer to that")
+  func resetOfNothing() throws {
+    let mailbox = try HelperMailbox()
+    let driver = try HelperDriver(host: FakeHost([]), mailbox: mailbox)
+    driver.perform(7, .reset([1]), ReceivedDescriptors())
+    let (silent, other) = try PacketSocket.pair()
+    var letters: [HelperMailbox.Letter] = []
+    while letters.isEmpty {
+      _ = try mailbox.bell.wait(for: silent.descriptor, writes: false)
+      letters = mailbox.take()
+    }
+    other.hangUp()
+    guard case .finished(7, .failure(let failure)) = letters.first?.input else {
+      Issue.record("it is done")
+      return
+    }
+    #expect(failure.code == .noSuch && failure.device == 1)
   }
 }
