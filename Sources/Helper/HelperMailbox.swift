@@ -24,8 +24,12 @@ final class HelperMailbox: Sendable {
   }
 
   private func put(_ letter: Letter) {
-    letters.withLock { $0.append(letter) }
-    bell.ring()
+    let isFirst = letters.withLock { letters in
+      letters.append(letter)
+      return letters.count == 1
+    }
+    // Whoever comes for the first takes the others with it.
+    if isFirst { bell.ring() }
   }
 
   /// All that has come, oldest first.

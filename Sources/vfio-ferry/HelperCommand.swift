@@ -31,6 +31,8 @@ struct HelperCommand: FerryCommand {
   }
 
   func execute(_ console: Console) throws {
+    // A range of guest memory has one, and a VM may have many ranges.
+    try? DescriptorLimit.raise()
     let notifier = ServiceNotifier.take()
     let ending: HelperServer.Ending
     do {

@@ -25,7 +25,7 @@ struct HelperServerTests {
   }
 
   /// Two ends of a stream.
-  private static func streamPair() throws -> (SentFile, SentFile) {
+  static func streamPair() throws -> (SentFile, SentFile) {
     var numbers: [Int32] = [0, 0]
     try #require(
       unsafe socketpair(AF_UNIX, Int32(SOCK_STREAM.rawValue) | Int32(SOCK_CLOEXEC.rawValue), 0, &numbers) == 0)
