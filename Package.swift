@@ -87,7 +87,9 @@ let package = Package(
     .target(name: "CBaseline", dependencies: ["CVFIO"], path: "Tests/CBaseline", publicHeadersPath: "."),
     .executableTarget(
       name: "ferry-bench",
-      dependencies: ["CBaseline", "Engine", "LinuxIO", "Migration", "Simulation", "Transport", "VFIO"],
+      dependencies: [
+        "CBaseline", "Engine", "Helper", "LinuxIO", "Migration", "Simulation", "Topology", "Transport", "VFIO",
+      ],
       path: "Tests/Benchmarks", swiftSettings: settings),
     tests("MigrationTests", ["Migration"]),
     tests("SimulationTests", ["Migration", "Simulation"]),

@@ -223,7 +223,7 @@ struct vfio_ferry_device_add {
   uint32_t flags;        /* VFIO_FERRY_DEVICE_HAS_... */
   uint32_t space;        /* its I/O address space, the same for devices that share one: its IOMMU_IOAS_ALLOC where an iommufd comes with it,
                           * otherwise a number of the VMM's choice; not 0. All devices
-                          * with an iommufd are in one and the same: the numbers of two would be mixed up */
+                          * with an iommufd are in one and the same; a device of another is refused (BAD_ARGUMENT) */
   uint32_t tracker;      /* VFIO_FERRY_TRACKER_... */
   uint32_t number;       /* see flags; 0 without */
   uint32_t page_table;   /* see flags; 0 without */

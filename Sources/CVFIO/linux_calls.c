@@ -4,6 +4,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/kcmp.h>
 #include <linux/magic.h>
 #include <pthread.h>
 #include <signal.h>
@@ -85,6 +86,20 @@ unsigned int vf_device_minor(unsigned long device)
 int vf_eventfd(void)
 {
 	return eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+}
+
+int vf_is_same_file(int descriptor, int other)
+{
+	enum { DUPFD_QUERY = 1024 + 3 }; /* F_DUPFD_QUERY, which an older libc lacks */
+	const int result = fcntl(descriptor, DUPFD_QUERY, other);
+	const pid_t own = getpid();
+	long order;
+
+	/* EINVAL is a kernel before 6.10, which has another call for it, where that was not left out. */
+	if (result >= 0 || errno != EINVAL)
+		return result;
+	order = syscall(SYS_kcmp, own, own, KCMP_FILE, (unsigned long)descriptor, (unsigned long)other);
+	return order < 0 ? -1 : order == 0;
 }
 
 long vf_writev_nowait(int descriptor, const void *pieces, int count)

@@ -72,10 +72,13 @@ public final class SessionRunner: Sendable {
   public func declareDead(device: Int) { events.put(.declareDead(device: device)) }
 
   /// Runs a session to its outcome.
+  /// - Parameter ended: told of the session as it ended. Of one without a fault this is before its threads have ended,
+  ///   who have nothing to do any more: what depends on the outcome need not wait for them.
   /// - Returns: the session as it ended; its outcome is set.
   /// - Throws: where threads could not be had; no device was touched then.
+  @discardableResult
   public func run<Machine: SessionMachine>(
-    _ session: Machine, observer: Observer = Observer()
+    _ session: Machine, observer: Observer = Observer(), ended: (Machine) -> Void = { _ in }
   ) throws(SystemError) -> Machine {
     var machine = session
     let lanes = try SessionLanes(
@@ -98,7 +101,11 @@ public final class SessionRunner: Sendable {
       }
     }
     observer.progress(machine.progress, now)
+    // After a fault memory may still be read, or sent.
+    let isClean = machine.outcome?.fault == nil
+    if isClean { ended(machine) }
     lanes.finish(hung: machine.outcome?.devices.map(\.isHung) ?? [])
+    if !isClean { ended(machine) }
     return machine
   }
 }

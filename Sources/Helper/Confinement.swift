@@ -18,8 +18,8 @@ public struct Confinement: Sendable {
   /// What can be read: which devices there are and how they hang together (``Inventory``, ``PCIScanner``), with a function's
   /// registers, and what the C library looks at now and then by itself.
   static let readable = [
-    "/sys/bus", "/sys/class", "/sys/devices", "/sys/kernel/iommu_groups", "/sys/kernel/debug/vfio",
-    "/proc/sys/vm/overcommit_memory",
+    "/sys/bus", "/sys/class", "/sys/devices", "/sys/module", "/sys/kernel/iommu_groups", "/sys/kernel/debug/vfio",
+    "/proc/sys/kernel/osrelease", "/proc/sys/vm/overcommit_memory",
   ]
 
   /// Descriptors that a session at its caps can need: each range of guest memory has its file, and where that is of huge pages
@@ -27,6 +27,12 @@ public struct Confinement: Sendable {
   static let descriptors: UInt64 = 24_576
   /// Bytes of memory that bitmaps at their cap want locked: see `SharedWords` and `LockedWords`.
   static var lockedBytes: UInt64 { 4 * UInt64(HelperLimits().bitmap) }
+
+  /// Raises the limits on descriptors and on locked memory as far as a session can need, or as this process may.
+  public static func raiseLimits() {
+    ResourceLimit.descriptors.raise(to: descriptors)
+    ResourceLimit.lockedMemory.raise(to: lockedBytes)
+  }
 
   /// Does it, for good. To be called while the process has one thread.
   /// - Parameters:
@@ -42,8 +48,7 @@ public struct Confinement: Sendable {
       // What needs a library, a file or a privilege comes first.
       let filter = try SystemCallFilter(Self.calls)
       PCIScanner.keepLibrary()
-      ResourceLimit.descriptors.raise(to: Self.descriptors)
-      ResourceLimit.lockedMemory.raise(to: Self.lockedBytes)
+      Self.raiseLimits()
       try Descriptor.closeAll(but: kept)
       let rules = try FileRules()
       for path in Self.readable { try rules?.allowReading(path) }

@@ -20,6 +20,8 @@ extension Confinement {
     .call("ioctl", argument: 1, mask: 0xffff_ff00, is: 0x3b00),
     .fcntl(F_DUPFD_CLOEXEC), .fcntl(F_GETFD), .fcntl(F_SETFD), .fcntl(F_GETFL), .fcntl(F_SETFL),
     .fcntl(addSeals), .fcntl(getSeals),
+    // Whether two are the same open file; kernels before 6.10 are asked by kcmp, with KCMP_FILE.
+    .fcntl(isSameFile), .call("kcmp", argument: 2, mask: 0xffff_ffff, is: 0),
     .call("eventfd2"), .call("memfd_create"),
   ]
 
@@ -64,9 +66,10 @@ extension Confinement {
     .call("prlimit64", argument: 2, is: 0),
   ]
 
-  // The corresponding C constants are F_ADD_SEALS, F_GET_SEALS, PR_SET_NAME and PR_SET_VMA, which Swift does not see.
+  // The corresponding C constants are F_ADD_SEALS, F_GET_SEALS, F_DUPFD_QUERY, PR_SET_NAME and PR_SET_VMA, which Swift does not see.
   private static let addSeals: Int32 = 1033
   private static let getSeals: Int32 = 1034
+  private static let isSameFile: Int32 = 1027
   private static let setThreadName: UInt64 = 15
   private static let setMemoryName: UInt64 = 0x5356_4d41
 }

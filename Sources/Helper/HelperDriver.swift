@@ -14,11 +14,14 @@ final class HelperDriver: Sendable {
     let wanted: HelperDevice
     let lane: Lane
     /// Nil until it was adopted, and once it was let go of.
-    let device = Mutex<AdoptedDevice?>(nil)
+    let device = Mutex<HeldDevice?>(nil)
+    /// Of the device, or of the attempt to adopt it.
+    let departure: Departure
 
-    init(_ wanted: HelperDevice) throws(SystemError) {
+    init(_ wanted: HelperDevice, _ mailbox: HelperMailbox) throws(SystemError) {
       id = wanted.device
       self.wanted = wanted
+      departure = Departure(mailbox)
       lane = try Lane(name: "device \(id)")
     }
   }
@@ -35,8 +38,8 @@ final class HelperDriver: Sendable {
     var arrivedBlobs: [UInt32: [UInt8]] = [:]
     /// The files of those that the VMM has asked for.
     var blobFiles: [UInt32: SentFile] = [:]
-    /// Devices that are being let go of, by the request that waits for that.
-    var releases: [UInt32: Held] = [:]
+    /// How many of the first kind are still being read from their files.
+    var blobsUnderWay = 0
     /// Guest memory that comes in with the running session.
     var arriving: ArrivingMemory?
   }
@@ -74,10 +77,12 @@ final class HelperDriver: Sendable {
         return .device(try describe(held))
       }
     case .reset(let ids): reset(ids, number)
-    case .release(let id): release(id, number)
+    case .release(let id): _ = release(id, number)
     case .keepBlob(let id, let offset, let size):
+      state.withLock { $0.blobsUnderWay += 1 }
       planning.put { [self] in
         answer(number) { () throws(HelperFailure) in
+          defer { state.withLock { $0.blobsUnderWay -= 1 } }
           let bytes = try carried.file().bytes(at: offset, count: Int(size))
           state.withLock { $0.blobs[id] = bytes }
           return .done
@@ -138,7 +143,7 @@ final class HelperDriver: Sendable {
   private func adopt(_ number: UInt32, _ wanted: HelperDevice, _ carried: Carried) {
     let held: Held
     do throws(SystemError) {
-      held = try Held(wanted)
+      held = try Held(wanted, mailbox)
     } catch {
       return mailbox.put(.finished(number, .failure(HelperFailure(error, device: wanted.device))))
     }
@@ -146,15 +151,17 @@ final class HelperDriver: Sendable {
     held.lane.put { [self] in
       do throws(HelperFailure) {
         let adopted = try host.adopt(wanted, carried.take()).behind(gate)
-        held.device.withLock { $0 = adopted }
+        held.device.withLock { $0 = HeldDevice(adopted, held.departure) }
         mailbox.put(.finished(number, .device(try describe(held))))
       } catch {
         forget(held)
+        held.departure.note()
         mailbox.put(.finished(number, .failure(error)))
       }
     }
   }
 
+  /// Lets go of a device here. A session that hangs in a call on it may have it still.
   private func forget(_ held: Held) {
     state.withLock { state in
       // Another device may have its number by now.
@@ -164,32 +171,33 @@ final class HelperDriver: Sendable {
       state.arrivedBlobs[held.id] = nil
       state.blobFiles[held.id] = nil
     }
-    held.device.withLock { $0 = nil }
+    // It may be closed by this, which is not for the lock to wait for.
+    _ = held.device.withLock { $0.take() }
     held.lane.abandon()
   }
 
   private func asking(
     _ held: Held, _ body: (any MigratableDevice) throws(DeviceError) -> Void
   ) throws(HelperFailure) {
-    guard let adopted = held.device.withLock({ $0 }) else {
+    guard let device = held.device.withLock({ $0 }) else {
       throw HelperFailure(.noSuch, device: held.id, "device \(held.id) is gone")
     }
     do throws(DeviceError) {
-      try body(adopted.device)
+      try body(device)
     } catch {
       throw HelperFailure(.device, device: held.id, errno: error.errno, "\(held.wanted.name): \(error)")
     }
   }
 
   private func describe(_ held: Held) throws(HelperFailure) -> HelperDeviceInfo {
-    guard let adopted = held.device.withLock({ $0 }) else {
+    guard let device = held.device.withLock({ $0 }) else {
       throw HelperFailure(.noSuch, device: held.id, "device \(held.id) is gone")
     }
     var offers = TrackerOffers()
-    let choice = try held.wanted.choice(adopted.offers(&offers))
+    let choice = try held.wanted.choice(device.offers(&offers))
     var info = HelperDeviceInfo(
       device: held.id, state: nil, features: [], can: [], tracker: choice.kind, stopCopyBytes: nil,
-      driver: adopted.driver, reason: choice.reason)
+      driver: device.driver, reason: choice.reason)
     try asking(held) { (device) throws(DeviceError) in
       info.features = try device.migrationFeatures()
       info.state = try device.migrationState()
@@ -200,6 +208,10 @@ final class HelperDriver: Sendable {
   }
 
   private func reset(_ ids: [UInt32], _ number: UInt32) {
+    // One alone is asked in its turn, like everything that the VMM asks of it.
+    if ids.count == 1, let id = ids.first {
+      return on(id, number) { [self] (held) throws(HelperFailure) in .device(try reset(held)) }
+    }
     planning.put { [self] in
       answer(number) { () throws(HelperFailure) in
         var last: HelperDeviceInfo?
@@ -207,8 +219,7 @@ final class HelperDriver: Sendable {
         for id in ids {
           guard let held = held(id) else { continue }
           do throws(HelperFailure) {
-            try asking(held) { (device) throws(DeviceError) in try device.reset() }
-            last = try describe(held)
+            last = try reset(held)
           } catch {
             // What was loaded into the others goes all the same.
             first = first ?? error
@@ -224,37 +235,27 @@ final class HelperDriver: Sendable {
     }
   }
 
-  private func release(_ id: UInt32, _ number: UInt32) {
-    guard let held = held(id) else {
-      return mailbox.put(.finished(number, .failure(HelperFailure(.noSuch, device: id, "device \(id) is gone"))))
-    }
-    state.withLock { $0.releases[number] = held }
-    // Its tracker holds it too.
-    memory.forget(id) { [self] in
-      held.lane.put { [self] in
-        forget(held)
-        let isAwaited = state.withLock { state in
-          guard state.releases[number] === held else { return false }
-          state.releases[number] = nil
-          return true
-        }
-        if isAwaited { mailbox.put(.finished(number, .done)) }
-      }
-    }
+  private func reset(_ held: Held) throws(HelperFailure) -> HelperDeviceInfo {
+    try asking(held) { (device) throws(DeviceError) in try device.reset() }
+    return try describe(held)
   }
 
-  /// Nobody waits any longer for a device that is being let go of.
-  /// - Returns: whether that was still under way; otherwise its end is in the mailbox.
-  func giveUpRelease(_ number: UInt32) -> Bool {
-    state.withLock { $0.releases.removeValue(forKey: number) != nil }
+  /// Begins to let go of a device; the request is answered when that is closed.
+  /// - Returns: where to stop waiting for it; nil where the answer is in the mailbox.
+  func release(_ id: UInt32, _ number: UInt32) -> Departure? {
+    guard let held = held(id) else {
+      mailbox.put(.finished(number, .failure(HelperFailure(.noSuch, device: id, "device \(id) is gone"))))
+      return nil
+    }
+    held.departure.answer(number)
+    // Its tracker holds it too.
+    memory.forget(id) { [self] in held.lane.put { [self] in forget(held) } }
+    return held.departure
   }
 
   /// Closes all that is held of every device.
   func letGo() {
-    let all = state.withLock { state in
-      state.runner = nil
-      return Array(state.devices.values)
-    }
+    let (all, _) = state.withLock { (Array($0.devices.values), $0.runner.take()) }
     for held in all { forget(held) }
     memory.letGo()
   }
@@ -265,15 +266,18 @@ final class HelperDriver: Sendable {
     var all: [HelperMemoryLane.Tracked] = []
     let devices = state.withLock { $0.devices.values.sorted { $0.id < $1.id } }
     for held in devices {
-      guard let adopted = held.device.withLock({ $0 }) else { continue }
-      adopted.endLeftLog()
-      let choice = try held.wanted.choice(adopted.offers(&offers))
+      guard let device = held.device.withLock({ $0 }) else { continue }
+      device.endLeftLog()
+      let choice = try held.wanted.choice(device.offers(&offers))
       all.append(HelperMemoryLane.Tracked(id: held.id, space: held.wanted.space, choice: choice))
     }
     return all
   }
 
   // MARK: Blobs
+
+  /// What was given for a move goes with no other. Blobs that come later stay.
+  func forgetBlobs() { planning.put { [self] in state.withLock { $0.blobs = [:] } } }
 
   private func giveBlob(_ id: UInt32, _ number: UInt32) {
     planning.put { [self] in

@@ -24,12 +24,13 @@ extension HelperDriver {
     case .round: tell { $0.order(.round) }
     case .stop: tell { $0.order(.stop) }
     case .finish:
-      // Behind the blobs that came before it, and for this session only.
-      let (runner, ids) = state.withLock { ($0.runner, $0.order) }
-      planning.put { [self] in
+      // For this session only, and behind the blobs that came before it; mostly there are none any more, and the guest waits.
+      let (runner, ids, isBehind) = state.withLock { ($0.runner, $0.order, $0.blobsUnderWay > 0) }
+      let finish: @Sendable () -> Void = { [self] in
         let states = state.withLock { state in ids.map { state.blobs[$0] } }
         runner?.order(.finish(vmmStates: states))
       }
+      if isBehind { planning.put(finish) } else { finish() }
     }
   }
 
@@ -61,18 +62,18 @@ extension HelperDriver {
     var devices: [any MigratableDevice] = []
     var described: [SessionDevice] = []
     for id in ids {
-      guard let held = held(id), let adopted = held.device.withLock({ $0 }) else {
+      guard let device = held(id)?.device.withLock({ $0 }) else {
         throw HelperFailure(.noSuch, device: id, "device \(id) is gone")
       }
       do throws(DeviceError) {
         described.append(
           SessionDevice(
-            name: "\(adopted.device.name)", driver: adopted.driver, features: try adopted.device.migrationFeatures(),
-            state: try adopted.device.migrationState(), tag: adopted.tag))
+            name: "\(device.name)", driver: device.driver, features: try device.migrationFeatures(),
+            state: try device.migrationState(), tag: device.tag))
       } catch {
-        throw HelperFailure(.device, device: id, errno: error.errno, "\(adopted.device.name): \(error)")
+        throw HelperFailure(.device, device: id, errno: error.errno, "\(device.name): \(error)")
       }
-      devices.append(adopted.device)
+      devices.append(device)
     }
     var reachability = host.reachability(of: devices.map(\.name))
     for link in links {
@@ -197,22 +198,23 @@ extension HelperDriver {
       }
       for word in untold { word(runner) }
       _ = try BlockingThread(name: "session") { [self] in
-        var ended: Machine?
         do throws(SystemError) {
-          ended = try runner.run(
+          try runner.run(
             machine,
             observer: SessionRunner.Observer(
               note: { [mailbox] note, _ in mailbox.put(.note(note)) },
-              progress: { [mailbox] progress, _ in mailbox.put(.progress(progress)) }))
+              progress: { [mailbox] progress, _ in mailbox.put(.progress(progress)) })
+          ) { ended in
+            guard var outcome = ended.outcome else { preconditionFailure("a session ends with an outcome") }
+            last(ended, &outcome)
+            end(outcome)
+          }
         } catch {
           // Threads could not be had; no device was touched.
           let fault = ChannelError(error.operation, channel: error.subject, errno: ErrorNumber(rawValue: error.errno))
           let devices = group.described.map { DeviceOutcome(name: $0.name, state: $0.state) }
-          return end(SessionOutcome(fault: .channel(fault), devices: devices))
+          end(SessionOutcome(fault: .channel(fault), devices: devices))
         }
-        guard let ended, var outcome = ended.outcome else { preconditionFailure("a session ends with an outcome") }
-        last(ended, &outcome)
-        end(outcome)
       }
     } catch {
       state.withLock { state in

@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 public import LinuxIO
 public import Migration
-internal import Synchronization
 public import Topology
 public import VFIO
 
@@ -47,12 +46,7 @@ public struct AdoptedDevice: Sendable {
 /// This machine.
 public final class KernelHost: HelperHost {
   private let inventory: Inventory
-  private struct Known: Sendable {
-    weak var space: AddressSpace?
-  }
-  /// The I/O address spaces of devices that are held, each with its iommufd: the VMM sends a descriptor of that with every
-  /// device, and one is enough. When the last device goes, so does it, because it keeps guest memory pinned.
-  private let spaces = Mutex<[UInt32: Known]>([:])
+  private let spaces = AddressSpaces()
 
   /// This machine, or what a test has in a folder.
   public init(inventory: Inventory = Inventory()) { self.inventory = inventory }
@@ -74,7 +68,7 @@ public final class KernelHost: HelperHost {
     if let node, let expected = record.nodeNumber, node != expected {
       throw HelperFailure(.badArgument, device: id, "the descriptor is not \(wanted.name): it is device node \(node)")
     }
-    let device = adopted(wanted, descriptor, descriptors.second.take())
+    let device = try adopted(wanted, descriptor, descriptors.second.take())
     let features: MigrationFeatures
     do throws(DeviceError) {
       features = try device.migrationFeatures()
@@ -96,17 +90,11 @@ public final class KernelHost: HelperHost {
 
   private func adopted(
     _ wanted: HelperDevice, _ descriptor: consuming Descriptor, _ support: consuming Descriptor?
-  ) -> KernelDevice {
+  ) throws(HelperFailure) -> KernelDevice {
     guard wanted.support == .iommufd, let support else {
       return KernelDevice(adopting: descriptor, name: wanted.name)
     }
-    let iommufd = IOMMUFD(adopting: support)
-    let space = spaces.withLock { spaces in
-      if let known = spaces[wanted.space]?.space { return known }
-      let space = AddressSpace(adopting: wanted.space, in: iommufd)
-      spaces[wanted.space] = Known(space: space)
-      return space
-    }
+    let space = try spaces.space(wanted.space, in: support, device: wanted.device)
     let attachment = wanted.pageTable.map { Attachment.pageTable(PageTable(adopting: $0, of: space)) }
     return KernelDevice(
       adopting: descriptor, name: wanted.name, support: space.iommufd, iommufdNumber: wanted.iommufdNumber,

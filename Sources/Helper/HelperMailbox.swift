@@ -25,8 +25,12 @@ final class HelperMailbox: Sendable {
   func put(_ input: HelperSession.Input, with file: SentFile) { put(Letter(input: input, file: file)) }
 
   private func put(_ letter: Letter) {
-    letters.withLock { $0.append(letter) }
-    bell.ring()
+    let isFirst = letters.withLock { letters in
+      letters.append(letter)
+      return letters.count == 1
+    }
+    // Whoever comes for the first takes the others with it.
+    if isFirst { bell.ring() }
   }
 
   /// All that has come, oldest first.

@@ -35,8 +35,14 @@ public final class HelperServer {
   private var outgoing: [Outgoing] = []
   /// The types of requests that have no reply yet, for their replies.
   private var types: [UInt32: UInt32] = [:]
-  /// When the removal of a device is answered at the latest, by request.
-  private var removals: [(number: UInt32, device: UInt32, due: UInt64)] = []
+  /// A device that is removed, and when the request for that is answered at the latest.
+  private struct Removal {
+    let number: UInt32
+    let device: UInt32
+    let departure: Departure
+    let due: UInt64
+  }
+  private var removals: [Removal] = []
   private var ending: Ending?
 
   /// - Parameters:
@@ -142,6 +148,7 @@ public final class HelperServer {
       case .order(let order): driver.order(order)
       case .interrupt(let reason): driver.interrupt(reason)
       case .declareDead(let id): driver.declareDead(id)
+      case .forgetBlobs: driver.forgetBlobs()
       case .letGo: driver.letGo()
       case .end(let status, let words): end(status, words)
       }
@@ -149,16 +156,17 @@ public final class HelperServer {
   }
 
   private func begin(_ number: UInt32, _ task: HelperSession.Task, _ descriptors: consuming ReceivedDescriptors) {
-    if case .release(let id) = task {
-      removals.append((number, id, monotonicMicroseconds() + Self.removalLimit))
-    }
-    driver.perform(number, task, descriptors)
+    guard case .release(let id) = task else { return driver.perform(number, task, descriptors) }
+    guard let departure = driver.release(id, number) else { return }
+    removals.append(
+      Removal(number: number, device: id, departure: departure, due: monotonicMicroseconds() + Self.removalLimit))
   }
 
   /// Devices that can't be let go of, because a call on them does not come back.
   private func endRemovals() {
+    if removals.isEmpty { return }
     let now = monotonicMicroseconds()
-    for removal in removals where removal.due <= now && driver.giveUpRelease(removal.number) {
+    for removal in removals where removal.due <= now && removal.departure.giveUp() {
       let failure = HelperFailure(
         .hung, device: removal.device,
         "a call on device \(removal.device) has not come back: it is let go of when that does")
@@ -188,7 +196,10 @@ public final class HelperServer {
 
   private func sendWaiting() throws(SystemError) {
     var sent = 0
-    defer { outgoing.removeFirst(sent) }
+    defer {
+      // Mostly it is all of them, and then nothing has to move up.
+      if sent == outgoing.count { outgoing.removeAll(keepingCapacity: true) } else { outgoing.removeFirst(sent) }
+    }
     while sent < outgoing.count {
       let packet = outgoing[sent]
       let isOut =

@@ -63,6 +63,8 @@ public struct HelperSession: Sendable {
     case interrupt(String)
     /// Have the running session give a device up.
     case declareDead(UInt32)
+    /// Forget the blobs that were given so far.
+    case forgetBlobs
     /// Close all that is held of every device.
     case letGo
     /// The session is over: close the connection and end, with this exit status and last line.
@@ -118,6 +120,8 @@ public struct HelperSession: Sendable {
   enum Waiting: Hashable, Sendable {
     case task
     case adopt(UInt32)
+    /// A device is asked, or has its state changed.
+    case device(UInt32)
     case memory(mappings: Int)
     case mapping
     case unmapping

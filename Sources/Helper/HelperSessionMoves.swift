@@ -77,6 +77,7 @@ extension HelperSession {
 
   private func requireDevices(_ can: HelperDeviceInfo.Possibilities, _ words: String) throws(HelperFailure) {
     guard !order.isEmpty else { throw HelperFailure(.refused, "no device was added") }
+    try requireAnswers()
     for id in order {
       guard let device = devices[id], let info = device.info else {
         throw HelperFailure(.wrongPhase, device: id, "device \(id) is still being added")
@@ -85,6 +86,14 @@ extension HelperSession {
         let state = info.state?.name ?? "a state that it does not tell"
         throw HelperFailure(.refused, device: id, "\(device.name) is in \(state) and can't \(words) from there")
       }
+    }
+  }
+
+  /// What a device is asked for itself has to be over, so that nobody else changes the state that a session finds.
+  private func requireAnswers() throws(HelperFailure) {
+    for id in order where waiting.values.contains(.device(id)) {
+      throw HelperFailure(
+        .wrongPhase, device: id, "a request for device \(id) alone is under way: wait for its reply")
     }
   }
 
@@ -137,6 +146,7 @@ extension HelperSession {
       for id in order where devices[id]?.info?.can.contains(.needsReset) == true && phase == .setup {
         throw HelperFailure(.refused, device: id, "only a reset brings device \(id) back (VFIO_FERRY_DEVICE_RESET)")
       }
+      try requireAnswers()
       waiting[number] = .resume
       return runAgain(number)
     case .preCopy, .stopped:
@@ -161,8 +171,8 @@ extension HelperSession {
   mutating func finish(_ number: UInt32, _ reply: HelperReply) -> [Action] {
     // The bitmap came back for a request that waits for something else.
     guard number != 0 else { return [] }
-    if case .device(let info) = reply, devices[info.device] != nil { devices[info.device]?.info = info }
     guard let what = waiting[number] else { return [] }
+    if case .device(let info) = reply, what != .task, devices[info.device] != nil { devices[info.device]?.info = info }
     if case .failure(let failure) = reply { return fail(number, what, failure) }
     switch what {
     case .complete: return [.order(.finish)]
@@ -173,7 +183,7 @@ extension HelperSession {
       // What was loaded is gone: now the device.
       forget(id)
       return enter(.setup) + perform(number, .release(id)) + endUnbegun(.done)
-    case .task, .adopt, .memory, .mapping, .tracking, .marking, .begin, .unmapping, .empty:
+    case .task, .adopt, .device, .memory, .mapping, .tracking, .marking, .begin, .unmapping, .empty:
       waiting[number] = nil
       if what == .unmapping { mappings -= 1 }
       return what == .empty ? enter(.setup) + [.reply(number, .done)] + endUnbegun(.done) : [.reply(number, reply)]
@@ -199,7 +209,7 @@ extension HelperSession {
       return enter(phaseBefore) + [reply] + endUnbegun(.failure(failure))
     case .empty:
       return enter(.setup) + [reply] + self.reply(.abort, .failure(failure)) + leftovers()
-    case .task, .unmapping, .marking, .step, .quiesce, .complete: break
+    case .task, .device, .unmapping, .marking, .step, .quiesce, .complete: break
     }
     return [reply]
   }

@@ -87,6 +87,12 @@ extension HelperSession {
       if device.isHung { devices[id]?.info?.can = .isHung }
     }
     let failure = outcome.fault.map { self.failure($0, outcome) }
+    // A blob goes with one move, however that ends.
+    let forgetting: [Action] = run == .resume ? [] : [.forgetBlobs]
+    return forgetting + end(run, failure, outcome)
+  }
+
+  private mutating func end(_ run: Run, _ failure: HelperFailure?, _ outcome: SessionOutcome) -> [Action] {
     switch (run, failure) {
     case (.save, nil):
       // It was over before it heard that it should go back: it does so from there.

@@ -52,7 +52,7 @@ extension HelperSession {
     case .describe(let id):
       let device = try device(id)
       // A device that is being moved is not asked: its session knows.
-      guard run != nil, var info = device.info else { return perform(number, .describe(id)) }
+      guard run != nil, var info = device.info else { return perform(number, .describe(id), waiting: .device(id)) }
       if device.isHung { info.can.insert(.isHung) }
       return [.reply(number, .device(info))]
     case .declareDead(let id):
@@ -132,6 +132,8 @@ extension HelperSession {
     order.removeAll { $0 == id }
     // What was said of it is not true of the next that has its number.
     links = links.filter { $0.key.from != id && $0.key.to != id }
+    // What it still answers is not about another device of its number.
+    for (number, what) in waiting where what == .device(id) { waiting[number] = .task }
   }
 
   private mutating func changeDevice(_ request: HelperRequest, _ number: UInt32) throws(HelperFailure) -> [Action] {
@@ -139,11 +141,11 @@ extension HelperSession {
     case .arc(let id, let state):
       try require(.setup)
       _ = try device(id)
-      return perform(number, .arc(id, state))
+      return perform(number, .arc(id, state), waiting: .device(id))
     case .reset(let id):
       try require(.setup)
       _ = try device(id)
-      return perform(number, .reset([id]))
+      return perform(number, .reset([id]), waiting: .device(id))
     case .link(let from, let to, _):
       try require(.setup)
       _ = try device(from)

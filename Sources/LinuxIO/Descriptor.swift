@@ -75,6 +75,16 @@ public struct Descriptor: ~Copyable, Sendable {
     return Descriptor(owning: number, subject: subject)
   }
 
+  /// Whether another descriptor is one for the same open file, as ``duplicate()`` makes them, also by way of another
+  /// process.
+  /// - Throws: where the kernel does not tell: before 6.10 that takes `CONFIG_KCMP`.
+  public func isSameFile(as other: borrowing Descriptor) throws(SystemError) -> Bool {
+    let result = vf_is_same_file(rawValue, other.rawValue)
+    let error = errno
+    if result < 0 { throw SystemError("comparing", subject, errno: error) }
+    return result == 1
+  }
+
   /// Sets or clears close-on-exec: a descriptor that is handed to a command must not have it.
   public func setCloseOnExec(_ on: Bool) throws(SystemError) {
     let result = fcntl(rawValue, F_SETFD, on ? FD_CLOEXEC : 0)

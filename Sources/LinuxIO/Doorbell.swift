@@ -16,13 +16,13 @@ public final class Doorbell: Sendable {
 
   /// Rings, from any thread.
   public func ring() {
-    let one: [UInt8] = [1, 0, 0, 0, 0, 0, 0, 0]
+    let one: InlineArray<8, UInt8> = [1, 0, 0, 0, 0, 0, 0, 0]
     _ = try? descriptor.write(one.span)
   }
 
   /// Has it ring no more, however often it was rung.
   public func answer() {
-    var count: [UInt8] = [0, 0, 0, 0, 0, 0, 0, 0]
+    var count: InlineArray<8, UInt8> = [0, 0, 0, 0, 0, 0, 0, 0]
     var span = count.mutableSpan
     _ = try? descriptor.read(into: &span)
   }
@@ -53,14 +53,14 @@ public final class Doorbell: Sendable {
     for other: borrowing Descriptor, writes: Bool, until deadline: UInt64? = nil
   ) throws(SystemError) -> Seen {
     let events = Int16(POLLIN) | (writes ? Int16(POLLOUT) : 0)
-    var polled = [
+    var polled: InlineArray<2, pollfd> = [
       pollfd(fd: descriptor.rawValue, events: Int16(POLLIN), revents: 0),
       pollfd(fd: other.rawValue, events: events, revents: 0),
     ]
     while true {
-      let now = monotonicMicroseconds()
-      let left = deadline.map { $0 > now ? Int32(min(($0 - now + 999) / 1000, 1_000_000)) : 0 } ?? -1
-      let result = unsafe poll(&polled, 2, left)
+      let left = deadline.map { Self.milliseconds(until: $0) } ?? -1
+      var span = polled.mutableSpan
+      let result = unsafe span.withUnsafeMutableBufferPointer { unsafe poll($0.baseAddress, 2, left) }
       let error = errno
       if result < 0, error != EINTR { throw SystemError("waiting for", other.subject, errno: error) }
       var seen: Seen = []
@@ -71,5 +71,11 @@ public final class Doorbell: Sendable {
       }
       if !seen.isEmpty || deadline.map({ $0 <= monotonicMicroseconds() }) ?? false { return seen }
     }
+  }
+
+  /// Until a deadline, as poll(2) takes it.
+  private static func milliseconds(until deadline: UInt64) -> Int32 {
+    let now = monotonicMicroseconds()
+    return deadline > now ? Int32(min((deadline - now + 999) / 1000, 1_000_000)) : 0
   }
 }

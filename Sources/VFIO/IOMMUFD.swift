@@ -20,6 +20,10 @@ public final class IOMMUFD: DeviceSupport {
   /// - Parameter descriptor: becomes the object's own.
   public init(adopting descriptor: consuming Descriptor) { self.descriptor = descriptor }
 
+  /// Whether the other object is for the same iommufd, by whichever descriptor.
+  /// - Throws: as ``Descriptor/isSameFile(as:)``.
+  public func isSame(as other: IOMMUFD) throws(SystemError) -> Bool { try descriptor.isSameFile(as: other.descriptor) }
+
   /// The variable is `VFIO_FERRY_IOMMUFD`.
   public func handOver() throws(SystemError) -> HandedOver {
     try descriptor.setCloseOnExec(false)

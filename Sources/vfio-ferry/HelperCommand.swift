@@ -54,6 +54,7 @@ struct HelperCommand: FerryCommand {
         let kept = [socket.descriptor.rawValue] + (notifier.map { [$0.descriptor.rawValue] } ?? [])
         try confine(confinement, keeping: kept, log)
       } else {
+        Confinement.raiseLimits()
         log(.warning, "UNCONFINED: whoever takes this process over has all that its user has")
       }
       let server = try HelperServer(socket: socket, version: "vfio-ferry \(VFIOFerry.version)", log: log)

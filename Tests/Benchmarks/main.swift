@@ -98,14 +98,6 @@ func baseline(_ source: borrowing Descriptor, to sink: borrowing Descriptor, byt
   return Double(monotonicMicroseconds() - begin)
 }
 
-/// Peak memory of this process in KiB.
-func peak() -> Int {
-  guard let status = Files.text("/proc/self/status"),
-    let line = status.split(separator: "\n").first(where: { $0.hasPrefix("VmHWM:") })
-  else { return 0 }
-  return Int(line.split(whereSeparator: { $0 == " " || $0 == "\t" })[1]) ?? 0
-}
-
 func benchMove(_ bytes: Int) throws -> Bool {
   let source = try filled(bytes)
   var ratios: [Double] = []
@@ -175,12 +167,22 @@ do {
     if try !benchLoop() { exit(1) }
   } else if arguments.dropFirst() == ["--simulation"] {
     if try !benchSimulation() { exit(1) }
+  } else if arguments.count == 3, arguments[1] == "--helper" {
+    if try !benchHelper(arguments[2]) { exit(1) }
+  } else if let text = arguments.dropFirst().first, text.hasPrefix("--serve="),
+    let times = DeviceTimes(text.dropFirst(8))
+  {
+    try serveTimedDevices(times)
+  } else if arguments.dropFirst() == ["--echo"] {
+    packets_echo(3, packets_status_reply())
   } else if arguments.count == 2 {
     // First, while this process is small: the kernel counts a child's peak from before its exec.
     let results = [benchStart(arguments[1]), try benchMove(1 << 30), try benchMemory()]
     if results.contains(false) { exit(1) }
   } else {
-    fail("usage: ferry-bench PATH-OF-VFIO-FERRY, --dirty, --loop, --simulation, or in the lab --quiesce, --trackers")
+    fail(
+      "usage: ferry-bench PATH-OF-VFIO-FERRY, --helper PATH-OF-VFIO-FERRY, --dirty, --loop, --simulation, or in the lab "
+        + "--quiesce, --trackers")
   }
 } catch {
   fail("\(error)")

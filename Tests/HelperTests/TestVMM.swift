@@ -81,6 +81,9 @@ final class TestVMM {
     }
   }
 
+  /// Whether a reply has come already that nobody has waited for.
+  func hasReply(to number: UInt32) -> Bool { early[number] != nil }
+
   func ask(_ request: HelperRequest, _ first: SentFile? = nil, _ second: SentFile? = nil) throws -> HelperReply {
     try reply(to: send(request, first, second))
   }

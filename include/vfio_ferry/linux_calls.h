@@ -26,6 +26,10 @@ int vf_name_this_thread(const char *name);
 /* An eventfd(2), close-on-exec and non-blocking; the caller owns it. In C because Swift's Glibc lacks the header. */
 int vf_eventfd(void);
 
+/* Whether two descriptors are one open file: 1 or 0, or -1 with errno where the kernel does not tell. In C because
+ * kcmp(2) is called by syscall(2), and an older libc lacks F_DUPFD_QUERY. */
+int vf_is_same_file(int descriptor, int other);
+
 /* writev(2) that takes what fits and never waits, also on a descriptor in blocking mode; EAGAIN when nothing fits,
  * EOPNOTSUPP where the descriptor knows no such mode. In C because RWF_NOWAIT needs _GNU_SOURCE. */
 long vf_writev_nowait(int descriptor, const void *pieces, int count);

@@ -1,0 +1,150 @@
+// SPDX-License-Identifier: Apache-2.0
+// What a helper adds: to a request's way there and back, to a stop, and to a host's memory.
+import CBaseline
+import Glibc
+import LinuxIO
+
+/// A process at the other end of a socket of packets.
+final class PacketPeer {
+  let process: Int32
+  private let ours: PacketSocket
+  var socket: Int32 { ours.descriptor.rawValue }
+
+  /// - Parameters:
+  ///   - arguments: three at most.
+  ///   - file: is its descriptor 4, and the socket's other end its descriptor 3.
+  init(_ program: String, _ arguments: [String], file: Int32 = -1) throws {
+    let (mine, theirs) = try PacketSocket.pair()
+    ours = mine
+    let text: (Int) -> String? = { arguments.indices.contains($0) ? arguments[$0] : nil }
+    process = unsafe packets_start(program, text(0), text(1), text(2), theirs.descriptor.rawValue, file)
+    if process < 0 { fail("\(program) does not start") }
+  }
+
+  /// Its peak memory so far, in KiB.
+  var peak: Int { memory(of: "\(process)") }
+
+  /// Hangs up, and waits for its end.
+  func end() {
+    ours.hangUp()
+    if packets_end(process) != 0 { fail("a process ended badly") }
+  }
+}
+
+/// Peak memory of a process in KiB.
+func memory(of process: String) -> Int {
+  guard let status = Files.text("/proc/\(process)/status"),
+    let line = status.split(separator: "\n").first(where: { $0.hasPrefix("VmHWM:") })
+  else { return 0 }
+  return Int(line.split(whereSeparator: { $0 == " " || $0 == "\t" })[1]) ?? 0
+}
+
+private let own = Files.link("/proc/self/exe") ?? ""
+
+/// Nanoseconds of the median of small requests, and whether that is as promised.
+func benchRoundTrip(_ program: String) throws -> (nanoseconds: Double, holds: Bool) {
+  let helper = try PacketPeer(program, ["helper", "--fd", "3"])
+  let echo = try PacketPeer(own, ["--echo"])
+  if packets_hello(helper.socket) != 0 { fail("no hello") }
+  var request = [UInt8](repeating: 0, count: 64)
+  let size = unsafe packets_status(&request, request.count)
+  func ask(_ peer: PacketPeer) -> Double {
+    let took = unsafe packets_ask(peer.socket, request, size)
+    if took < 0 { fail("a request failed") }
+    return Double(took)
+  }
+  var mine: [Double] = []
+  var plain: [Double] = []
+  var ratios: [Double] = []
+  // Rounds of each in turn: one of them alone would find its caches cold each time.
+  for round in 0..<220 {
+    var pair: [[Double]] = []
+    for peer in [helper, echo] { pair.append((0..<100).map { _ in ask(peer) }) }
+    // The first rounds warm up.
+    if round < 20 { continue }
+    ratios.append(median(pair[0]) / median(pair[1]))
+    mine += pair[0]
+    plain += pair[1]
+  }
+  let peak = Double(helper.peak) / 1024
+  let ratio = median(ratios)
+  print(
+    "a small request to vfio-ferry helper and back: \(decimals(ratio)) times a bare C ping-pong "
+      + "(medians \(decimals(median(mine) / 1000, 1)) us against \(decimals(median(plain) / 1000, 1)) us; half of the "
+      + "rounds \(decimals(ratios.sorted()[ratios.count / 4])) to \(decimals(ratios.sorted()[ratios.count * 3 / 4])))")
+  print("memory of an idle session of vfio-ferry helper: \(decimals(peak, 1)) MiB at its peak")
+  helper.end()
+  echo.end()
+  let isQuick = promise(ratio <= 1.5, "at most 1.5 times the ping-pong")
+  return (median(mine), promise(peak < 24, "under 24 MiB") && isQuick)
+}
+
+/// A server with so many devices, and a VMM that has added them.
+private func serving(_ times: DeviceTimes, devices: Int, record: Int32) throws -> PacketPeer {
+  let helper = try PacketPeer(own, ["--serve=\(times.text)"], file: record)
+  if packets_hello(helper.socket) != 0 { fail("no hello") }
+  let null = try Descriptor.open("/dev/null", O_RDWR)
+  for index in 1...devices {
+    let name = unsafe packets_add_device(helper.socket, UInt32(index), "0000:00:0\(index).0", null.rawValue)
+    if name != 0 { fail("device \(index) was not taken") }
+  }
+  return helper
+}
+
+/// What a stop of eight devices takes beyond what they take themselves.
+private func benchStop(_ times: DeviceTimes, _ words: String, roundTrip: Double) throws -> Bool {
+  let devices = 8
+  let file = try Descriptor.inMemory(name: "record")
+  let helper = try serving(times, devices: devices, record: file.rawValue)
+  let record = DeviceRecord(try file.duplicate())
+  // Takes whatever it is given at once.
+  let link = try Descriptor.open("/dev/null", O_WRONLY)
+  var added: [Double] = []
+  var windows: [Double] = []
+  for round in 0..<110 {
+    if packets_save(helper.socket, link.rawValue) != 0 { fail("a save did not begin") }
+    let window = packets_stop(helper.socket)
+    if window < 0 { fail("a save failed") }
+    // The devices are at work all at once, and in each part the slowest is waited for.
+    let theirs = DeviceRecord.Part.allCases.reduce(0) { sum, part in
+      sum + (0..<devices).reduce(0) { max($0, record.nanoseconds(part, of: $1)) }
+    }
+    if packets_resume(helper.socket) != 0 { fail("the devices do not run again") }
+    if round < 10 { continue }
+    windows.append(Double(window))
+    added.append(Double(window) - Double(theirs))
+  }
+  helper.end()
+  let ratio = median(added) / roundTrip
+  print(
+    "a stop of \(devices) devices \(words), VCPUS_STOPPED to COMPLETE's reply: the helper adds "
+      + "\(decimals(ratio, 1)) round trips of a small request (\(decimals(median(added) / 1000, 1)) us of "
+      + "\(decimals(median(windows) / 1000, 1)) us; half of the rounds "
+      + "\(decimals(added.sorted()[added.count / 4] / 1000, 1)) to \(decimals(added.sorted()[added.count * 3 / 4] / 1000, 1)))"
+  )
+  return promise(ratio < 10, "under 10 round trips")
+}
+
+private func benchMoving() throws -> Bool {
+  let file = try Descriptor.inMemory(name: "record")
+  let helper = try serving(DeviceTimes(arc: 0, read: 0, bytes: 1 << 29), devices: 2, record: file.rawValue)
+  let link = try Descriptor.open("/dev/null", O_WRONLY)
+  if packets_save(helper.socket, link.rawValue) != 0 || packets_stop(helper.socket) < 0 { fail("a save failed") }
+  let peak = Double(helper.peak) / 1024
+  if packets_resume(helper.socket) != 0 { fail("the devices do not run again") }
+  helper.end()
+  print(
+    "memory of a helper's server that has moved 1 GiB of state of two devices: \(decimals(peak, 1)) MiB at its peak")
+  return promise(peak < 64, "under 64 MiB")
+}
+
+func benchHelper(_ program: String) throws -> Bool {
+  let roundTrip = try benchRoundTrip(program)
+  var holds = roundTrip.holds
+  let ways: [(DeviceTimes, String)] = [
+    (DeviceTimes(arc: 0, read: 0, bytes: 4096), "that take no time"),
+    (DeviceTimes(arc: 1000, read: 200, bytes: 3 << 20), "that take 1 ms for an arc and 0.2 ms for each MiB"),
+  ]
+  for (times, words) in ways where try !benchStop(times, words, roundTrip: roundTrip.nanoseconds) { holds = false }
+  return try benchMoving() && holds
+}
