@@ -223,7 +223,8 @@ def crash(source, target, phase):
     """The target's VMM hangs up in the middle; its next helper finds RESUMING."""
     source.start(), target.start()
     begin(source, target)
-    until("the target takes it in", lambda: "RESUMING" in target.states(), True, 10)
+    until("the target takes it in, and its helper knows", lambda: {target.call("DEVICE_DESCRIBE", device=n).state for n in (1, 2)},
+          {P.STATE_RESUMING})
     same("the target's helper ends with", target.end(), 1)
     check("one line on what it found", target.said().count("\n") == 1 and target.said().count("resuming") == 2, target.said() + target.states())
     broken(source, "the source")
