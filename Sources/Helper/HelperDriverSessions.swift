@@ -202,7 +202,7 @@ extension HelperDriver {
           try runner.run(
             machine,
             observer: SessionRunner.Observer(
-              note: { [mailbox] note, _ in mailbox.put(.note(note)) },
+              note: { [mailbox] note, _ in mailbox.put(.note(note), isUrgent: note.isUrgent) },
               progress: { [mailbox] progress, _ in mailbox.put(.progress(progress)) })
           ) { ended in
             guard var outcome = ended.outcome else { preconditionFailure("a session ends with an outcome") }
@@ -231,6 +231,18 @@ extension HelperDriver {
       state.arriving = nil
     }
     mailbox.put(.sessionEnded(outcome))
+  }
+}
+
+extension SessionNote {
+  /// Whether the VMM is told at once. In a stop every device makes its arcs, and to wake the server for each of them costs
+  /// more than to tell of them together: with what they lead to, or with the progress that is told several times a second.
+  fileprivate var isUrgent: Bool {
+    switch self {
+    case .arc(let arc): arc.error != nil
+    case .stepEnded: false
+    default: true
+    }
   }
 }
 

@@ -12,33 +12,45 @@ final class HelperMailbox: Sendable {
   }
 
   let bell: Doorbell
-  private let letters = Mutex<[Letter]>([])
+  private struct State {
+    var letters: [Letter] = []
+    var hasRung = false
+  }
+  private let state = Mutex(State())
 
   init() throws(SystemError) { bell = try Doorbell() }
 
-  func put(_ input: HelperSession.Input) { put(Letter(input: input, file: nil)) }
+  /// - Parameter isUrgent: whether it rings; what does not lies there until something else does.
+  func put(_ input: HelperSession.Input, isUrgent: Bool = true) {
+    put(Letter(input: input, file: nil), isUrgent: isUrgent)
+  }
 
   /// - Parameter file: becomes the letter's own.
   func put(_ input: HelperSession.Input, with file: consuming Descriptor) { put(input, with: SentFile(file)) }
 
   /// - Parameter file: may go out with others, too.
-  func put(_ input: HelperSession.Input, with file: SentFile) { put(Letter(input: input, file: file)) }
+  func put(_ input: HelperSession.Input, with file: SentFile) { put(Letter(input: input, file: file), isUrgent: true) }
 
-  private func put(_ letter: Letter) {
-    let isFirst = letters.withLock { letters in
-      letters.append(letter)
-      return letters.count == 1
+  private func put(_ letter: Letter, isUrgent: Bool) {
+    let rings = state.withLock { state in
+      state.letters.append(letter)
+      // Whoever comes for one takes the others with it.
+      let rings = isUrgent && !state.hasRung
+      if rings { state.hasRung = true }
+      return rings
     }
-    // Whoever comes for the first takes the others with it.
-    if isFirst { bell.ring() }
+    if rings { bell.ring() }
   }
 
   /// All that has come, oldest first.
-  func take() -> [Letter] {
-    bell.answer()
-    return letters.withLock { letters in
-      defer { letters = [] }
-      return letters
+  /// - Parameter isRung: whether the bell was heard; it may ring without, and for letters that were taken already.
+  func take(isRung: Bool) -> [Letter] {
+    state.withLock { state in
+      // Here, so that nobody rings between: that would be for a letter that is left.
+      if isRung || state.hasRung { bell.answer() }
+      state.hasRung = false
+      defer { state.letters = [] }
+      return state.letters
     }
   }
 }

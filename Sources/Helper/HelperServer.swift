@@ -72,7 +72,8 @@ public final class HelperServer {
       do throws(SystemError) {
         let seen = try mailbox.bell.wait(
           for: socket.descriptor, writes: !outgoing.isEmpty, until: removals.map(\.due).min())
-        if seen.contains(.bell) { takeLetters() }
+        // Also before a packet: what it is about has to be known.
+        if !seen.isEmpty { takeLetters(isRung: seen.contains(.bell)) }
         if seen.contains(.input) { try takePacket(&buffer) }
         endRemovals()
         try sendWaiting()
@@ -88,8 +89,8 @@ public final class HelperServer {
 
   // MARK: In
 
-  private func takeLetters() {
-    for letter in mailbox.take() {
+  private func takeLetters(isRung: Bool) {
+    for letter in mailbox.take(isRung: isRung) {
       if case .finished(let number, _) = letter.input { removals.removeAll { $0.number == number } }
       act(session.handle(letter.input), letter.file)
     }

@@ -143,7 +143,7 @@ func benchHelper(_ program: String) throws -> Bool {
   var holds = roundTrip.holds
   let ways: [(DeviceTimes, String)] = [
     (DeviceTimes(arc: 0, read: 0, bytes: 4096), "that take no time"),
-    (DeviceTimes(arc: 1000, read: 200, bytes: 3 << 20), "that take 1 ms for an arc and 0.2 ms for each MiB"),
+    (DeviceTimes(arc: 1000, read: 1000, bytes: 4096), "that take 1 ms for an arc and for a read"),
   ]
   for (times, words) in ways where try !benchStop(times, words, roundTrip: roundTrip.nanoseconds) { holds = false }
   return try benchMoving() && holds

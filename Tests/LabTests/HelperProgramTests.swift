@@ -86,5 +86,33 @@ extension LabTests {
       #expect(wrong.values.allSatisfy { $0 == 0 }, "\(wrong)")
       #expect(counts["dma_pages"] ?? 0 > 1000 && counts["peer_received"] ?? 0 > 100 && counts["loads_verified"] == 2)
     }
+
+    /// Runs a helper, and says in a line of its own how much memory it had at most.
+    private static let measured = """
+      #!/usr/bin/python3
+      import resource, subprocess, sys
+      status = subprocess.run(["HELPER"] + sys.argv[1:], close_fds=False).returncode
+      print("helper_peak_kib", resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss, file=sys.stderr, flush=True)
+      sys.exit(status)
+
+      """
+
+    @Test("moving 1 GiB of state takes neither helper more than 64 MiB of memory", .enabled(if: Lab.synthetic))
+    func memory() throws {
+      let folder = try Lab.temporaryFolder()
+      defer { try? FileManager.default.removeItem(at: folder) }
+      let program = folder.appendingPathComponent("measured")
+      try Self.measured.replacingOccurrences(of: "HELPER", with: Self.helper)
+        .write(to: program, atomically: false, encoding: .utf8)
+      try FileManager.default.setAttributes([.posixPermissions: 0o755], ofItemAtPath: program.path)
+      let ended = try end(
+        start(
+          "/usr/bin/env",
+          ["HELPER=\(program.path)", "STATE_BYTES=512M", Self.root.path + "/tools/vmm-example/synthetic"]))
+      #expect(ended.status == 0, "\(ended.text)")
+      let peaks = ended.text.split(separator: "\n").filter { $0.hasPrefix("helper_peak_kib ") }
+        .compactMap { Int($0.dropFirst(16)) }
+      #expect(peaks.count == 2 && peaks.allSatisfy { $0 > 1024 && $0 < 64 << 10 }, "\(peaks) KiB")
+    }
   }
 }

@@ -301,13 +301,13 @@ def sleeps(thread):
     return open(folder + "stat").read().rpartition(")")[2].split()[0] in "SD" and open(folder + "syscall").read().split()[0] == "1"
 
 
-def prepare(source, target, by_helper):
+def prepare(source, target, by_helper, huge=False):
     for host in source, target:
         host.start(add=False)
         host.add(1, tracker=P.TRACKER_EVERYTHING)
         host.add(2)
     size = sum(size for _, size in RANGES)
-    memories = Memory(source, os.urandom(size)), Memory(target, bytes(size))
+    memories = Memory(source, os.urandom(size), huge), Memory(target, bytes(size), huge)
     memories[0].add(by_helper)
     if by_helper:
         memories[1].add(True)
@@ -329,8 +329,8 @@ def tracking_add(host, bitmap, guest):
     return True
 
 
-def by_helper(source, target):
-    here, there = prepare(source, target, True)
+def by_helper(source, target, huge=False):
+    here, there = prepare(source, target, True, huge)
     refused("guest memory that overlaps some", "EXISTS", source, "MEMORY_ADD", guest=0x9000, size=PAGE)
     refused("a mapping that overlaps one", "EXISTS", source, "MAP_ADD", space=source.space, address=0x98000, size=PAGE, guest=0x8000)
     refused("a mapping that there is not", "NO_SUCH", source, "MAP_REMOVE", space=source.space, address=0x98000, size=PAGE, guest=0x98000)
@@ -360,6 +360,34 @@ def by_helper(source, target):
     target.call("RESUME")
     same("farewells", (source.end(), target.end()), (0, 0))
     here.close(), there.close()
+
+
+def huge_pages(source, target):
+    """The same with memory of huge pages on both sides, which can be read like a file and not written like one."""
+    with open("/proc/sys/vm/nr_hugepages", "r+") as file:
+        file.write("8")
+    with open("/proc/sys/vm/nr_hugepages") as file:
+        same("huge pages are there", int(file.read()), 8)
+    by_helper(source, target, huge=True)
+    with open("/proc/sys/vm/nr_hugepages", "r+") as file:
+        file.write("0")
+
+
+def iommufds(host, other):
+    """Numbers of address spaces and page tables mean something in one iommufd."""
+    host.start(add=False)
+    theirs = other.devices[0]
+    host.add(1)
+    refused("a device of another iommufd", "BAD_ARGUMENT", host, "DEVICE_ADD", [theirs.fd, other.iommufd], device=2, space=other.space,
+            flags=P.DEVICE_HAS_IOMMUFD, tracker=P.TRACKER_AUTO, name=theirs.uuid)
+    duplicate = os.dup(host.iommufd)
+    same("another descriptor of the one", host.call("DEVICE_ADD", [host.devices[1].fd, duplicate], device=2, space=host.space,
+                                                    flags=P.DEVICE_HAS_IOMMUFD, tracker=P.TRACKER_AUTO, name=host.devices[1].uuid).device, 2)
+    os.close(duplicate)
+    host.call("DEVICE_REMOVE", device=1), host.call("DEVICE_REMOVE", device=2)
+    same("another one when the first is let go of", host.call("DEVICE_ADD", [theirs.fd, other.iommufd], device=3, space=other.space,
+                                                              flags=P.DEVICE_HAS_IOMMUFD, tracker=P.TRACKER_AUTO, name=theirs.uuid).device, 3)
+    same("a farewell", host.end(), 0)
 
 
 def by_vmm(source, target):
@@ -414,12 +442,13 @@ def by_vmm(source, target):
     here.close()
 
 
-PARTS = [("mtty", conversation), ("mtty", packets), ("mtty", move)]
+PARTS = [("mtty", conversation), ("mtty", packets), ("mtty", iommufds), ("mtty", move)]
 PARTS += [("mtty", abort, phase) for phase in ("SETUP", "PRE_COPY", "QUIESCING", "STOPPED", "COMPLETE", "COMMITTED")]
 PARTS += [("mtty", abort_target, phase) for phase in ("LOADING", "LOADED")]
 PARTS += [("mtty", hanging_up, phase) for phase in ("PRE_COPY", "STOPPED", "COMPLETE")]
 PARTS += [("mtty", crash, "LOADING"), ("mtty", killed, "STOPPED"), ("mtty", found), ("memory", by_helper), ("memory", by_vmm)]
 PARTS += [("synthetic", unbinding, f"{how} in {phase}") for how in ("DEVICE_REMOVE", "hanging up") for phase in ("SETUP", "PRE_COPY", "LOADING")]
+PARTS += [("memory", huge_pages)]
 
 
 def main():

@@ -349,12 +349,19 @@ RANGES = [(1 << 32, 0x1000), (0x98000, 0x500000), (0x8000, 0x90000)]  # guest ad
 MAPPED = [(0x98000, 0x500000, 0x98000), (0x9000, 0x3000, 0x7000_0000)]  # guest address, size and I/O address: the second by MAP_ADD
 
 
+HUGE = 2 << 20  # bytes of a huge page
+
+
 class Memory:
     """Guest memory of RANGES one after another in a memfd, mapped for the devices as MAPPED says."""
 
-    def __init__(self, host, data):
-        self.host, self.file, self.size = host, memory_file(data), len(data)
-        self.bytes = mmap.mmap(self.file, len(data))
+    def __init__(self, host, data, huge=False):
+        self.host, self.size = host, -(-len(data) // HUGE) * HUGE if huge else len(data)
+        self.file = os.memfd_create("client", os.MFD_CLOEXEC | (os.MFD_HUGETLB | os.MFD_HUGE_2MB if huge else 0))
+        os.ftruncate(self.file, self.size)
+        self.bytes = mmap.mmap(self.file, self.size)
+        if any(data):  # huge pages that nobody has written are not there yet
+            self.bytes[:len(data)] = data
 
     def offset(self, guest):
         before = 0
