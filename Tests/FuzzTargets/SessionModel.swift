@@ -155,7 +155,7 @@ struct SessionModel {
       case .event(.phase(let next)):
         try demand(phase.mayBecome(next), "from \(phase) to \(next)")
         phase = next
-      case .event: break
+      case .event, .forgetBlobs: break
       case .perform(let number, let task): try begin(number, task)
       case .tellVCPUsStopped, .interrupt, .declareDead: try demand(run != nil, "\(action) is told to no session")
       case .order(let order):

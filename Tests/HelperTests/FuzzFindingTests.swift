@@ -44,13 +44,13 @@ struct FuzzFindingTests {
   @Test("a reset of a device that is gone says so: it said that it was done, in a packet that is no answer to that")
   func resetOfNothing() throws {
     let mailbox = try HelperMailbox()
-    let driver = try HelperDriver(host: FakeHost([]), mailbox: mailbox)
+    let driver = try HelperDriver(host: FakeHost([]), limits: HelperLimits(), mailbox: mailbox)
     driver.perform(7, .reset([1]), ReceivedDescriptors())
     let (silent, other) = try PacketSocket.pair()
     var letters: [HelperMailbox.Letter] = []
     while letters.isEmpty {
       _ = try mailbox.bell.wait(for: silent.descriptor, writes: false)
-      letters = mailbox.take()
+      letters = mailbox.take(isRung: true)
     }
     other.hangUp()
     guard case .finished(7, .failure(let failure)) = letters.first?.input else {
