@@ -59,4 +59,20 @@ struct FuzzFindingTests {
     }
     #expect(failure.code == .noSuch && failure.device == 1)
   }
+
+  @Test("nothing that needs trackers is taken before they are known to be on: a page size of 0 was told")
+  func trackersThatAreBeingStarted() {
+    var bench = HelperSessionBench(devices: [1])
+    let start = bench.ask(.startTracking(pageSize: 4096))
+    let needs: [HelperRequest] = [
+      .readTracking, .addDirtyPages, .stopTracking, .beginSave(HelperSessionBench.save(.byVMM)),
+    ]
+    for request in needs {
+      let refusal = bench.refusal(request)
+      #expect(refusal?.code == .wrongPhase)
+    }
+    bench.finish(start, .bitmap(pageSize: 4096, words: 1, dirty: 1))
+    let taken = bench.refusal(.readTracking)
+    #expect(taken == nil)
+  }
 }
