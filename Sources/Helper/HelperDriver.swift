@@ -113,15 +113,17 @@ final class HelperDriver: Sendable {
   }
 
   /// Makes a session. Where that fails nobody is left who could be told anything.
-  private func plan(_ number: UInt32, _ body: @escaping @Sendable () throws(HelperFailure) -> HelperReply) {
+  ///
+  /// What the session tells comes behind the word that it has begun, or a later request of that number would get that.
+  private func plan(_ number: UInt32, _ body: @escaping @Sendable () throws(HelperFailure) -> HelperStart) {
     planning.put { [self] in
-      answer(number) { () throws(HelperFailure) in
-        do throws(HelperFailure) {
-          return try body()
-        } catch {
-          state.withLock { $0.untold = nil }
-          throw error
-        }
+      do throws(HelperFailure) {
+        let start = try body()
+        mailbox.put(.finished(number, .done))
+        start.put(())
+      } catch {
+        state.withLock { $0.untold = nil }
+        mailbox.put(.finished(number, .failure(error)))
       }
     }
   }

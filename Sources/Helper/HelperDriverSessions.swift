@@ -5,6 +5,9 @@ internal import Migration
 internal import Synchronization
 internal import Transport
 
+/// What a session that was made ready waits for.
+typealias HelperStart = BlockingQueue<Void>
+
 /// The session that runs: how it is made ready, told of orders, and ended.
 extension HelperDriver {
   func tellVCPUsStopped() { tell { $0.tellVCPUsStopped() } }
@@ -92,7 +95,7 @@ extension HelperDriver {
 
   func begin(
     _ save: HelperSave, _ ids: [UInt32], _ links: [HelperLink], _ carried: Carried
-  ) throws(HelperFailure) -> HelperReply {
+  ) throws(HelperFailure) -> HelperStart {
     let group = try group(ids, links)
     if let refusal = SaveSession.refusal(devices: group.described) { throw HelperFailure(.refused, refusal) }
     let channel = try carried.channel()
@@ -108,16 +111,15 @@ extension HelperDriver {
     if let limit = save.stepLimit { configuration.quiescing.stepLimit = limit }
     configuration.memory = save.preCopyConfiguration
     let moving = try memory.moving(save.pages, ids, carried)
-    try run(
+    return try run(
       SaveSession(devices: group.described, plan: group.plan, configuration: configuration), group, ids, memory: moving,
       channel: channel, buffers: configuration.buffers
     ) { _, _ in }
-    return .done
   }
 
   func begin(
     _ load: HelperLoad, _ ids: [UInt32], _ links: [HelperLink], _ carried: Carried
-  ) throws(HelperFailure) -> HelperReply {
+  ) throws(HelperFailure) -> HelperStart {
     let group = try group(ids, links)
     if let refusal = LoadSession.refusal(devices: group.described) { throw HelperFailure(.refused, refusal) }
     let channel = try carried.channel()
@@ -134,7 +136,7 @@ extension HelperDriver {
       load.pages ? try memory.receive(carried) { [self] reason in interrupt("guest memory: \(reason)") } : nil
     state.withLock { $0.arriving = arriving }
     do throws(HelperFailure) {
-      try run(
+      return try run(
         LoadSession(devices: group.described, plan: group.plan, configuration: configuration), group, ids, memory: nil,
         channel: channel, buffers: configuration.buffers
       ) { [self] ended, outcome in
@@ -155,7 +157,6 @@ extension HelperDriver {
       state.withLock { $0.arriving = nil }
       throw error
     }
-    return .done
   }
 
   /// All is loaded but guest memory: what is in the devices is worth nothing without that.
@@ -173,21 +174,21 @@ extension HelperDriver {
     }
   }
 
-  func resume(_ ids: [UInt32], _ links: [HelperLink]) throws(HelperFailure) -> HelperReply {
+  func resume(_ ids: [UInt32], _ links: [HelperLink]) throws(HelperFailure) -> HelperStart {
     let group = try group(ids, links)
-    try run(
+    return try run(
       ResumeSession(devices: group.described, plan: group.plan), group, ids, memory: nil, channel: NoChannel(),
       buffers: 0
     ) { _, _ in }
-    return .done
   }
 
   /// Lets a session run on a thread of its own.
   /// - Parameter last: done on that thread before the session counts as ended; may correct how.
+  /// - Returns: what it waits for before it begins.
   private func run<Machine: SessionMachine>(
     _ machine: Machine, _ group: Group, _ ids: [UInt32], memory moving: (any MovingMemory)?, channel: any Channel,
     buffers: Int, last: @escaping @Sendable (Machine, inout SessionOutcome) -> Void
-  ) throws(HelperFailure) {
+  ) throws(HelperFailure) -> HelperStart {
     do throws(SystemError) {
       let runner = try SessionRunner(
         devices: group.devices, memory: moving, channel: channel, checksum: .xxh3, buffers: buffers)
@@ -197,7 +198,9 @@ extension HelperDriver {
         return state.untold ?? []
       }
       for word in untold { word(runner) }
+      let start = HelperStart()
       _ = try BlockingThread(name: "session") { [self] in
+        _ = start.take()
         do throws(SystemError) {
           try runner.run(
             machine,
@@ -216,6 +219,7 @@ extension HelperDriver {
           end(SessionOutcome(fault: .channel(fault), devices: devices))
         }
       }
+      return start
     } catch {
       state.withLock { state in
         state.runner = nil

@@ -29,7 +29,8 @@ public final class HelperServer {
 
   private let socket: PacketSocket
   private let mailbox: HelperMailbox
-  private let driver: HelperDriver
+  /// Tests that go on in the same process end with it what is under way.
+  let driver: HelperDriver
   private let log: (LogLevel, String) -> Void
   private var session: HelperSession
   private var outgoing: [Outgoing] = []

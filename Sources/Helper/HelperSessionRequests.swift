@@ -227,6 +227,11 @@ extension HelperSession {
 
   func requireTracking() throws(HelperFailure) {
     guard isTracking else { throw HelperFailure(.wrongPhase, "start the trackers first (VFIO_FERRY_TRACKING_START)") }
+    // It may fail yet, and then there is no bitmap.
+    if waiting.values.contains(.tracking) {
+      throw HelperFailure(
+        .wrongPhase, "the trackers are being started: wait for the reply to VFIO_FERRY_TRACKING_START")
+    }
   }
 
   // MARK: What can always be asked

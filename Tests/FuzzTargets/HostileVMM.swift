@@ -201,6 +201,8 @@ final class HostileVMM {
     if let startsAtCommit, startsAtCommit != devices.map(\.starts) {
       throw FuzzFinding("a device was sent towards running after COMMIT")
     }
+    // A process would end here, and with it whatever still waits for an order.
+    server.driver.interrupt("fuzz")
     for device in devices { device.pull() }
     try Leftovers.shared.look()
   }

@@ -12,8 +12,8 @@ struct SessionModel {
   private(set) var isOver = false
   private var number: UInt32 = 0
   private var phase = HelperPhase.setup
-  /// The session that is being made ready, or runs: the task, and whether it has begun, is known to have, and may end well.
-  private var run: (task: HelperSession.Task, number: UInt32, hasBegun: Bool, mayFinish: Bool)?
+  /// The session that is being made ready, or runs: the task, and whether it has begun and may end well.
+  private var run: (task: HelperSession.Task, hasBegun: Bool, mayFinish: Bool)?
   private var vcpusAreStopped = false
   private var hasCommitted = false
   /// Mappings that the driver has.
@@ -89,28 +89,18 @@ struct SessionModel {
       fails = fails || mapped == 0
       mapped -= fails ? 0 : 1
     case .save, .load, .resume:
-      // A session that has begun can't fail to begin.
-      if run?.number == number, run?.hasBegun == true { fails = false }
-      if run?.number == number {
-        if fails { run = nil } else { run?.hasBegun = true }
-      } else {
-        // It has ended already.
-        fails = false
-      }
+      if fails { run = nil } else { run?.hasBegun = true }
     case .takeBack: if number == 0 { fails = false }
     default: break
     }
     try take(.finished(number, fails ? .failure(HelperFailure(.system, "fuzz")) : reply))
   }
 
-  /// Whether there is a session that tells something; what is being made ready may have begun.
-  mutating func canBegin() -> Bool {
-    run?.hasBegun = true
-    return run != nil
-  }
+  /// Whether there is a session that tells something: its beginning was told.
+  var hasBegun: Bool { run?.hasBegun == true }
 
   mutating func endSession(fault: SessionFault?, devices: [DeviceOutcome]) throws {
-    guard let run else { return }
+    guard let run, run.hasBegun else { return }
     var fault = fault
     var devices = devices
     let end: MigrationState
@@ -131,7 +121,7 @@ struct SessionModel {
     for _ in 0..<10_000 where !isOver {
       if !tasks.isEmpty {
         try end(task: 0, fails: false, state: .running)
-      } else if canBegin() {
+      } else if hasBegun {
         let devices = session.order.map { DeviceOutcome(name: "\($0)", state: .running) }
         try endSession(fault: .interrupted("fuzz"), devices: devices)
       } else {
@@ -192,7 +182,7 @@ struct SessionModel {
       fallthrough
     case .save, .load:
       try demand(run == nil, "a second session")
-      run = (task, number, false, false)
+      run = (task, false, false)
     default: break
     }
     tasks.append((number, task))

@@ -35,7 +35,7 @@ extension SessionModel {
   }
 
   private mutating func tell(_ input: inout FuzzInput) throws {
-    guard canBegin() else { return }
+    guard hasBegun else { return }
     let device = input.choice(max(1, session.order.count))
     let error = DeviceError(.readState, .errno(.inputOutput))
     switch input.choice(12) {
@@ -73,7 +73,7 @@ extension SessionModel {
   }
 
   private mutating func endSession(_ input: inout FuzzInput) throws {
-    guard canBegin() else { return }
+    guard hasBegun else { return }
     let fails = input.flag()
     let states: [MigrationState?] = [.running, .stop, .stopCopy, .resuming, .error, nil]
     let devices = session.order.map { id in

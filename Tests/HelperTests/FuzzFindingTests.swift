@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
+import FakeDevices
 import LinuxIO
 import Migration
 import Testing
@@ -46,17 +47,58 @@ struct FuzzFindingTests {
     let mailbox = try HelperMailbox()
     let driver = try HelperDriver(host: FakeHost([]), limits: HelperLimits(), mailbox: mailbox)
     driver.perform(7, .reset([1]), ReceivedDescriptors())
-    let (silent, other) = try PacketSocket.pair()
-    var letters: [HelperMailbox.Letter] = []
-    while letters.isEmpty {
-      _ = try mailbox.bell.wait(for: silent.descriptor, writes: false)
-      letters = mailbox.take(isRung: true)
-    }
-    other.hangUp()
-    guard case .finished(7, .failure(let failure)) = letters.first?.input else {
+    let letters = try Self.letters(mailbox) { !$0.isEmpty }
+    guard case .finished(7, .failure(let failure)) = letters.first else {
       Issue.record("it is done")
       return
     }
     #expect(failure.code == .noSuch && failure.device == 1)
+  }
+
+  /// Takes what comes until that is enough.
+  private static func letters(
+    _ mailbox: HelperMailbox, until isEnough: ([HelperSession.Input]) -> Bool
+  ) throws -> [HelperSession.Input] {
+    let (silent, other) = try PacketSocket.pair()
+    defer { other.hangUp() }
+    var letters: [HelperSession.Input] = []
+    while !isEnough(letters) {
+      _ = try mailbox.bell.wait(for: silent.descriptor, writes: false)
+      letters += mailbox.take(isRung: true).map(\.input)
+    }
+    return letters
+  }
+
+  @Test(
+    "that a session has begun is told before all that it tells: its end could come first, and the word for another request"
+  )
+  func beginningIsToldFirst() throws {
+    let mailbox = try HelperMailbox()
+    let device = FakeDevice("0000:00:01.0", features: [.stopCopy], image: [], script: Script())
+    let driver = try HelperDriver(host: FakeHost([device]), limits: HelperLimits(), mailbox: mailbox)
+    driver.perform(1, .adopt(HelperSessionBench.device(1)), ReceivedDescriptors())
+    _ = try Self.letters(mailbox) { !$0.isEmpty }
+    driver.perform(2, .resume([1], []), ReceivedDescriptors())
+    let letters = try Self.letters(mailbox) { letters in
+      letters.contains { if case .sessionEnded = $0 { true } else { false } }
+    }
+    #expect(letters.first == .finished(2, .done))
+    driver.letGo()
+  }
+
+  @Test("nothing that needs trackers is taken before they are known to be on: a page size of 0 was told")
+  func trackersThatAreBeingStarted() {
+    var bench = HelperSessionBench(devices: [1])
+    let start = bench.ask(.startTracking(pageSize: 4096))
+    let needs: [HelperRequest] = [
+      .readTracking, .addDirtyPages, .stopTracking, .beginSave(HelperSessionBench.save(.byVMM)),
+    ]
+    for request in needs {
+      let refusal = bench.refusal(request)
+      #expect(refusal?.code == .wrongPhase)
+    }
+    bench.finish(start, .bitmap(pageSize: 4096, words: 1, dirty: 1))
+    let taken = bench.refusal(.readTracking)
+    #expect(taken == nil)
   }
 }
