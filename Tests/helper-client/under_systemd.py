@@ -86,7 +86,7 @@ def move():
     target.call("RESUME")
     same("target runs", target.phase() + " " + target.states(), "SETUP RUNNING RUNNING")
     for number, device in enumerate(target.devices, 1):
-        same(f"marks of device {number}", device.marks(), Device.marks_of(0x15 * number))
+        same(f"marks of device {number}", device.marks(), MTTY.marks_of(0x15 * number))
     try:
         target.call("DEVICE_ADD", [target.devices[0].fd, target.iommufd], device=9, flags=P.DEVICE_HAS_IOMMUFD | P.DEVICE_HAS_NUMBER,
                     space=target.space, tracker=P.TRACKER_AUTO, number=1, name="/dev/vfio/devices/../../../etc/passwd")
