@@ -49,7 +49,8 @@ int vf_link_function(struct vf_netlink *netlink, int interface, uint16_t functio
 		     struct vf_netlink_words *words)
 {
 	struct function_search search = {.number = function, .facts = facts};
-	const uint32_t filter = RTEXT_FILTER_VF;
+	/* Without the statistics, with which a list of some hundred functions would be longer than an attribute can say. */
+	const uint32_t filter = RTEXT_FILTER_VF | RTEXT_FILTER_SKIP_STATS;
 	struct ifinfomsg header = {.ifi_family = AF_UNSPEC, .ifi_index = interface};
 	memset(facts, 0, sizeof(*facts));
 	struct nl_msg *message = netlink->nl->msg_alloc_simple(RTM_GETLINK, 0);

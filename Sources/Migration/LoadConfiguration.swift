@@ -35,8 +35,11 @@ extension LoadSession {
     manifest: StreamManifest, devices: [SessionDevice], policy: TagPolicy = .loose
   ) -> String? {
     guard manifest.devices.count == devices.count else {
+      // A peer's words may not become a page.
+      let names =
+        manifest.devices.prefix(6).map { String($0.name.prefix(80)) } + (manifest.devices.count > 6 ? ["…"] : [])
       return
-        "the stream holds \(manifest.devices.count) devices (\(manifest.devices.map(\.name).joined(separator: ", "))),"
+        "the stream holds \(manifest.devices.count) devices (\(names.joined(separator: ", "))),"
         + " and \(devices.count) were given: name one for each, in that order"
     }
     for (source, device) in zip(manifest.devices, devices) {

@@ -155,7 +155,9 @@ public struct SaveSession: SessionMachine {
       // On the way to running there is nothing to end, but there may be a device that never answers.
       let givesUp = interrupts > 1 && giveUpHung(at: now)
       if interrupts > 1 { limits.giveUp() }
-      if fault == nil, givesUp || !isGoingBack { fail(.interrupted(reason)) }
+      // Once it has let go nothing can be taken back, and the destination's word is near; a second one waits no longer for it.
+      let isTooLate = phase == .committed && interrupts == 1
+      if fault == nil, givesUp || !(isGoingBack || isTooLate) { fail(.interrupted(reason)) }
     case .vcpusStopped:
       group.noteVCPUsStopped()
     case .order(let order):

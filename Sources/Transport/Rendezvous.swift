@@ -112,7 +112,12 @@ public final class Rendezvous: Sendable {
     let socket = arrival.take()
     let name = socket.subject
     do throws(SystemError) {
-      // Whoever is there sends a manifest at once.
+      try socket.watchPeer(seconds: terms.deadAfter)
+    } catch {
+      throw .system(error)
+    }
+    do throws(SystemError) {
+      // Whoever is there opens its devices, and sends a manifest.
       try cancellation.wait(for: .read, on: socket, until: deadline)
     } catch {
       throw failure(error, atDeadline: .silent(name, seconds: terms.wait ?? 0))

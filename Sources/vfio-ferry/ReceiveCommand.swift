@@ -83,7 +83,7 @@ struct ReceiveCommand: CommandGiver {
     let outcome = ended.outcome
     channel.hangUp(within: outcome.commitment == .complete ? 0 : Self.farewellLimit)
     let commitment = JSON.Member(key: "commitment", value: .string(outcome.commitment.word))
-    ended.reportFailure(format, console, more: [commitment])
+    if outcome.commitment != .complete { ended.reportFailure(format, console, more: [commitment]) }
     if case .mismatch(let reason) = outcome.fault { throw deviceAccess.refusal(reason, of: group.opened) }
     let failure = outcome.failure(names: ended.names, doing: "receiving")
     switch outcome.commitment {
@@ -121,6 +121,7 @@ struct ReceiveCommand: CommandGiver {
       if let mismatch = try deviceAccess.mismatch(manifest.devices, with: devices, tags.policy) {
         throw .refused(mismatch)
       }
+      if SignalDesk.end != nil { throw ConnectionOptions.interrupted }
       channel.rewind()
       return try OpenGroup(devices, deviceAccess, reachability, console: console)
     } catch {

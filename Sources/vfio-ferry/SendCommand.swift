@@ -15,7 +15,7 @@ struct SendCommand: FerryCommand {
       on the way can read and change a guest's. Use it on a private network only. Elsewhere have ssh or stunnel carry it:
 
         there: vfio-ferry receive DEV… --listen unix:/run/ferry -- CMD…
-        here:  ssh -N -L /run/ferry:/run/ferry root@there &
+        here:  ssh -N -o ServerAliveInterval=10 -o StreamLocalBindUnlink=yes -L /run/ferry:/run/ferry root@there &
                vfio-ferry send DEV… --to unix:/run/ferry
 
       Up to the commit everything can be taken back: a failure there or here, a lost connection, or a signal leaves every \
@@ -60,6 +60,7 @@ struct SendCommand: FerryCommand {
       try rendezvous.call()
     }
     let console = console.apart(from: channel)
+    if SignalDesk.end != nil { throw ConnectionOptions.interrupted }
     let group = try OpenGroup(devices, deviceAccess, reachability, console: console)
     var configuration = SaveSession.Configuration()
     configuration.awaitsAnswers = true
@@ -107,7 +108,8 @@ struct SendCommand: FerryCommand {
       console.note("vfio-ferry: \(doubt)")
       // Whoever sent a signal before did not know this.
       _ = SignalDesk.forget()
-      let runAgain = try SessionSupport.holdStopped(group, session, peers, console)
+      // A terminal that goes with the network, or an impatient hand, does not drop what may be the only copy.
+      let runAgain = try SessionSupport.holdStopped(group, session, peers, endedBy: [SIGTERM], console)
       throw CommandFailure.failed(
         runAgain ? "not moved, on your word: the devices run here again" : "the devices were let go of, stopped")
     }

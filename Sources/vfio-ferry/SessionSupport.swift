@@ -72,24 +72,30 @@ enum SessionSupport {
   /// - Parameters:
   ///   - devices: they stay open until the signal has come, whatever an optimiser thinks of their last use.
   ///   - resumable: whether SIGUSR1 ends the wait too.
+  ///   - ends: the other signals that end it.
   ///   - announce: called once a signal would be noticed.
   /// - Returns: the signal's number.
-  static func hold(_ devices: [OpenDevice], resumable: Bool, _ announce: () -> Void) -> Int32 {
+  static func hold(
+    _ devices: [OpenDevice], resumable: Bool, endedBy ends: [Int32] = [SIGTERM, SIGINT, SIGHUP], _ announce: () -> Void
+  ) -> Int32 {
     defer { withExtendedLifetime(devices) {} }
     let signals = BlockingQueue<Int32>()
     SignalDesk.handle { signal in
-      if resumable || signal != SIGUSR1 { signals.put(signal) }
+      if ends.contains(signal) || (resumable && signal == SIGUSR1) { signals.put(signal) }
     }
     announce()
     return signals.take() ?? SIGTERM
   }
 
   /// Holds stopped devices until a signal says whether they run again (SIGUSR1) or are let go of as they are.
+  /// - Parameter ends: the signals that let go of them.
   /// - Returns: whether they run again.
   static func holdStopped(
-    _ group: OpenGroup, _ options: SessionOptions, _ peers: PeerOptions, _ console: Console
+    _ group: OpenGroup, _ options: SessionOptions, _ peers: PeerOptions,
+    endedBy ends: [Int32] = [SIGTERM, SIGINT, SIGHUP],
+    _ console: Console
   ) throws(CommandFailure) -> Bool {
-    let signal = hold(group.opened, resumable: true) {
+    let signal = hold(group.opened, resumable: true, endedBy: ends) {
       console.note("holding \(group.opened.count) stopped: SIGUSR1 lets them run again, SIGTERM lets them go")
     }
     guard signal == SIGUSR1 else { return false }
