@@ -84,10 +84,6 @@ static bool add_rule(struct vf_call_filter *filter, const struct vf_call_rule *r
 		comparison.datum_a = rule->mask;
 		comparison.datum_b = rule->value;
 		return add(filter, SCMP_ACT_ALLOW, call, &comparison);
-	case VF_CONDITION_OTHER:
-		comparison.op = SCMP_CMP_NE;
-		comparison.datum_a = rule->value;
-		return add(filter, SCMP_ACT_ALLOW, call, &comparison);
 	}
 	errno = EINVAL;
 	return false;
@@ -126,6 +122,8 @@ enum vf_filter_result vf_filter_make(const struct vf_call_rule *rules, size_t co
 		goto fail;
 	/* All threads; and the caller sets no-new-privileges. */
 	if (!is_done(filter->attr_set(filter->context, SCMP_FLTATR_CTL_TSYNC, 1)) ||
+	    /* Whoever calls by another ABI is an attacker: one thread less would leave devices in the middle of their stop. */
+	    !is_done(filter->attr_set(filter->context, SCMP_FLTATR_ACT_BADARCH, SCMP_ACT_KILL_PROCESS)) ||
 	    !is_done(filter->attr_set(filter->context, SCMP_FLTATR_CTL_NNP, 0)) || !add_own(filter))
 		goto fail;
 	for (*place = 0; *place < count; (*place)++) {

@@ -43,7 +43,7 @@ public struct Confinement: Sendable {
   /// - Throws: where any of it can't be done: the process is to end then, because it is half confined.
   public func begin(keeping kept: [Int32], prefix: String) throws(ConfinementError) -> [String] {
     // Rules for files count for the thread that puts them in force, and for those that it starts.
-    guard Files.names(in: "/proc/self/task").count <= 1 else { throw .threads }
+    guard Files.names(in: "/proc/self/task").count == 1 else { throw .threads }
     do {
       // What needs a library, a file or a privilege comes first.
       let filter = try SystemCallFilter(Self.calls)

@@ -50,6 +50,6 @@ extension AdoptedDevice {
   /// The same device behind a gate.
   func behind(_ gate: DeviceGate) -> AdoptedDevice {
     AdoptedDevice(
-      device: GatedDevice(device, behind: gate), driver: driver, endLeftLog: endLeftLog, offers: offers)
+      device: GatedDevice(device, behind: gate), driver: driver, tag: tag, endLeftLog: endLeftLog, offers: offers)
   }
 }

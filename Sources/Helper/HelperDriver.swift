@@ -15,6 +15,8 @@ final class HelperDriver: Sendable {
     let lane: Lane
     /// Nil until it was adopted, and once it was let go of.
     let device = Mutex<HeldDevice?>(nil)
+    /// Whether it is being let go of: no tracker takes it any more.
+    let isLeaving = Atomic(false)
     /// Of the device, or of the attempt to adopt it.
     let departure: Departure
 
@@ -79,12 +81,14 @@ final class HelperDriver: Sendable {
     case .reset(let ids): reset(ids, number)
     case .release(let id): _ = release(id, number)
     case .keepBlob(let id, let offset, let size):
+      let held = held(id)
       state.withLock { $0.blobsUnderWay += 1 }
       planning.put { [self] in
         answer(number) { () throws(HelperFailure) in
           defer { state.withLock { $0.blobsUnderWay -= 1 } }
           let bytes = try carried.file().bytes(at: offset, count: Int(size))
-          state.withLock { $0.blobs[id] = bytes }
+          // The device may be gone meanwhile, and another have its number.
+          state.withLock { if let held, $0.devices[id] === held { $0.blobs[id] = bytes } }
           return .done
         }
       }
@@ -137,7 +141,11 @@ final class HelperDriver: Sendable {
     guard let held = held(id) else {
       return mailbox.put(.finished(number, .failure(HelperFailure(.noSuch, device: id, "device \(id) is gone"))))
     }
-    held.lane.put { [self] in answer(number) { () throws(HelperFailure) in try body(held) } }
+    let isTaken = held.lane.put { [self] in answer(number) { () throws(HelperFailure) in try body(held) } }
+    // It could not be taken over, and that was found a moment ago.
+    if !isTaken {
+      mailbox.put(.finished(number, .failure(HelperFailure(.noSuch, device: id, "device \(id) is gone"))))
+    }
   }
 
   // MARK: Devices
@@ -250,6 +258,7 @@ final class HelperDriver: Sendable {
       return nil
     }
     held.departure.answer(number)
+    held.isLeaving.store(true, ordering: .sequentiallyConsistent)
     // Its tracker holds it too.
     memory.forget(id) { [self] in held.lane.put { [self] in forget(held) } }
     return held.departure
@@ -268,7 +277,9 @@ final class HelperDriver: Sendable {
     var all: [HelperMemoryLane.Tracked] = []
     let devices = state.withLock { $0.devices.values.sorted { $0.id < $1.id } }
     for held in devices {
-      guard let device = held.device.withLock({ $0 }) else { continue }
+      guard !held.isLeaving.load(ordering: .sequentiallyConsistent), let device = held.device.withLock({ $0 }) else {
+        continue
+      }
       device.endLeftLog()
       let choice = try held.wanted.choice(device.offers(&offers))
       all.append(HelperMemoryLane.Tracked(id: held.id, space: held.wanted.space, choice: choice))
@@ -282,6 +293,7 @@ final class HelperDriver: Sendable {
   func forgetBlobs() { planning.put { [self] in state.withLock { $0.blobs = [:] } } }
 
   private func giveBlob(_ id: UInt32, _ number: UInt32) {
+    let held = held(id)
     planning.put { [self] in
       let (bytes, made) = state.withLock { ($0.arrivedBlobs[id] ?? [], $0.blobFiles[id]) }
       if bytes.isEmpty { return mailbox.put(.finished(number, .blob(device: id, size: 0))) }
@@ -289,7 +301,7 @@ final class HelperDriver: Sendable {
         // One for each device, however often a VMM asks and does not read: it can't be changed.
         let file =
           if let made { made } else { SentFile(try Descriptor.sealed(bytes.span, name: "blob of device \(id)")) }
-        state.withLock { $0.blobFiles[id] = file }
+        state.withLock { if let held, $0.devices[id] === held { $0.blobFiles[id] = file } }
         mailbox.put(.finished(number, .blob(device: id, size: UInt32(bytes.count))), with: file)
       } catch {
         mailbox.put(.finished(number, .failure(HelperFailure(error, device: id))))

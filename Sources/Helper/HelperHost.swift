@@ -31,7 +31,7 @@ public struct AdoptedDevice: Sendable {
 
   /// A device, and what else is known of it.
   public init(
-    device: any MigratableDevice, driver: String, tag: [UInt8] = [],
+    device: any MigratableDevice, driver: String, tag: [UInt8],
     endLeftLog: @escaping @Sendable () -> Void = {},
     offers: @escaping @Sendable (inout TrackerOffers) -> [TrackerOffer]
   ) {

@@ -79,9 +79,7 @@ extension HelperSession {
     guard !order.isEmpty else { throw HelperFailure(.refused, "no device was added") }
     try requireAnswers()
     for id in order {
-      guard let device = devices[id], let info = device.info else {
-        throw HelperFailure(.wrongPhase, device: id, "device \(id) is still being added")
-      }
+      guard let device = devices[id], let info = device.info else { continue }
       guard info.can.contains(can) else {
         let state = info.state?.name ?? "a state that it does not tell"
         throw HelperFailure(.refused, device: id, "\(device.name) is in \(state) and can't \(words) from there")
@@ -91,6 +89,7 @@ extension HelperSession {
 
   /// What a device is asked for itself has to be over, so that nobody else changes the state that a session finds.
   private func requireAnswers() throws(HelperFailure) {
+    try requireAdded()
     for id in order where waiting.values.contains(.device(id)) {
       throw HelperFailure(
         .wrongPhase, device: id, "a request for device \(id) alone is under way: wait for its reply")

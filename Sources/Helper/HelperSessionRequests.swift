@@ -127,13 +127,20 @@ extension HelperSession {
     return device.isHung ? back + [.declareDead(id)] : back
   }
 
+  /// Each device that was added has its reply: one that is still being taken over would be left out.
+  func requireAdded() throws(HelperFailure) {
+    for id in order where devices[id]?.info == nil {
+      throw HelperFailure(.wrongPhase, device: id, "device \(id) is still being added: wait for the reply")
+    }
+  }
+
   mutating func forget(_ id: UInt32) {
     devices[id] = nil
     order.removeAll { $0 == id }
     // What was said of it is not true of the next that has its number.
     links = links.filter { $0.key.from != id && $0.key.to != id }
     // What it still answers is not about another device of its number.
-    for (number, what) in waiting where what == .device(id) { waiting[number] = .task }
+    for (number, what) in waiting where what == .device(id) || what == .adopt(id) { waiting[number] = .task }
   }
 
   private mutating func changeDevice(_ request: HelperRequest, _ number: UInt32) throws(HelperFailure) -> [Action] {
@@ -199,6 +206,7 @@ extension HelperSession {
     case .startTracking(let pageSize):
       try require(.setup)
       if isTracking { throw HelperFailure(.exists, "the trackers are on already") }
+      try requireAdded()
       isTracking = true
       return perform(number, .startTracking(pageSize: pageSize), waiting: .tracking)
     case .readTracking:

@@ -17,7 +17,9 @@ public final class Lane: Sendable {
   deinit { jobs.close() }
 
   /// Adds a job behind those that wait already.
-  public func put(_ job: @escaping @Sendable () -> Void) { jobs.put(job) }
+  /// - Returns: false where it was not taken, after ``abandon()`` or ``finish()``.
+  @discardableResult
+  public func put(_ job: @escaping @Sendable () -> Void) -> Bool { jobs.put(job) }
 
   /// Takes no more jobs, and leaves the thread to end by itself.
   public func abandon() { jobs.close() }

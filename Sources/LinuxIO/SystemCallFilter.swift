@@ -14,7 +14,6 @@ public struct SystemCallFilter: ~Copyable {
     enum Condition: Sendable {
       case anything
       case masked(argument: UInt32, mask: UInt64, value: UInt64)
-      case other(argument: UInt32, value: UInt64)
     }
     let name: StaticString
     let condition: Condition
@@ -29,11 +28,6 @@ public struct SystemCallFilter: ~Copyable {
       Rule(name: name, condition: .masked(argument: argument, mask: mask, value: value))
     }
 
-    /// Where an argument is anything but that value.
-    public static func call(_ name: StaticString, argument: UInt32, isNot value: UInt64) -> Rule {
-      Rule(name: name, condition: .other(argument: argument, value: value))
-    }
-
     fileprivate var raw: vf_call_rule {
       var rule = unsafe vf_call_rule()
       // A StaticString with a pointer ends with a zero.
@@ -44,9 +38,6 @@ public struct SystemCallFilter: ~Copyable {
       case .masked(let argument, let mask, let value):
         unsafe rule.condition = VF_CONDITION_MASKED
         unsafe (rule.argument, rule.mask, rule.value) = (argument, mask, value)
-      case .other(let argument, let value):
-        unsafe rule.condition = VF_CONDITION_OTHER
-        unsafe (rule.argument, rule.value) = (argument, value)
       }
       return unsafe rule
     }

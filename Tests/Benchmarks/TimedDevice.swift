@@ -160,7 +160,7 @@ private final class TimedHost: HelperHost {
     _ device: HelperDevice, _ descriptors: consuming ReceivedDescriptors
   ) throws(HelperFailure) -> AdoptedDevice {
     let timed = TimedDevice(device.name, Int(device.device) - 1, times, shared)
-    return AdoptedDevice(device: timed, driver: "bench") { _ in [] }
+    return AdoptedDevice(device: timed, driver: "bench", tag: []) { _ in [] }
   }
 
   func reachability(of devices: [DeviceName]) -> Reachability { .assumed(count: devices.count) }

@@ -157,7 +157,7 @@ final class FuzzHost: HelperHost {
     }
     // The first has a log in which nothing ever is, so that a move may come to its end.
     let tracker = found === devices[0] ? QuietTracker() : nil
-    return AdoptedDevice(device: found, driver: "fake") { _ in tracker.map { [.ready($0)] } ?? [] }
+    return AdoptedDevice(device: found, driver: "fake", tag: []) { _ in tracker.map { [.ready($0)] } ?? [] }
   }
 
   func reachability(of devices: [DeviceName]) -> Reachability { .assumed(count: devices.count) }

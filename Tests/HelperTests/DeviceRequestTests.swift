@@ -43,6 +43,36 @@ struct DeviceRequestTests {
     #expect(refusal == nil)
   }
 
+  @Test(
+    "nothing that needs all devices begins while one is being taken over: it would be left out",
+    arguments: moves + [.startTracking(pageSize: 4096)])
+  func adding(request: HelperRequest) {
+    var bench = Bench(devices: [1])
+    let added = bench.ask(.addDevice(Bench.device(2)))
+    let refusal = bench.refusal(request)
+    #expect(refusal?.code == .wrongPhase && refusal?.device == 2)
+    bench.finish(added, .device(Bench.info(2)))
+    let second = bench.refusal(request)
+    #expect(second == nil)
+  }
+
+  @Test(
+    "what was found of a device that was removed meanwhile is not taken for the next of its number",
+    arguments: [true, false])
+  func replaced(fails: Bool) {
+    var bench = Bench(devices: [1])
+    let first = bench.ask(.addDevice(Bench.device(2)))
+    bench.ask(.removeDevice(2))
+    let second = bench.ask(.addDevice(Bench.device(2)))
+    bench.finish(
+      first, fails ? .failure(HelperFailure(.device, device: 2, "no")) : .device(Bench.info(2, .resuming)))
+    let early = bench.refusal(.beginSave(Bench.save()))
+    #expect(early?.device == 2 && early?.code == .wrongPhase)
+    bench.finish(second, .device(Bench.info(2)))
+    let late = bench.refusal(.beginSave(Bench.save()))
+    #expect(late == nil && bench.session.order == [1, 2])
+  }
+
   @Test("several requests for one device are waited for one after the other")
   func several() {
     var bench = Bench(devices: [1])

@@ -36,8 +36,10 @@ struct HelperServerTests {
   }
 
   /// A VMM that has said hello and handed over its devices.
-  static func vmm(_ devices: [any MigratableDevice], over: @escaping @Sendable () -> Void = {}) throws -> TestVMM {
-    let vmm = try TestVMM(devices, over: over)
+  static func vmm(
+    _ devices: [any MigratableDevice], tag: CompatibilityTag? = nil, over: @escaping @Sendable () -> Void = {}
+  ) throws -> TestVMM {
+    let vmm = try TestVMM(devices, tag: tag?.encoded ?? [], over: over)
     #expect(
       try vmm.ask(.hello(major: 1, minor: 0, features: [.pages], version: "test"))
         == .hello(minor: 0, features: [.pages], HelperLimits(), version: "test"))
@@ -98,6 +100,26 @@ struct HelperServerTests {
     destination.hangUp()
     #expect(source.ending() == HelperServer.Ending(status: 0, words: nil))
     #expect(destination.ending() == HelperServer.Ending(status: 0, words: nil))
+  }
+
+  @Test("a destination whose devices do not match is refused before they are touched, and its VMM is told what differs")
+  func mismatch() throws {
+    var (theirs, own) = (CompatibilityTag(), CompatibilityTag())
+    (theirs[.driverSource], own[.driverSource]) = ("one", "another")
+    (theirs[.driver], own[.driver]) = ("one", "another")
+    let (here, there) = (Self.device(0), Self.device(0, bytes: 0))
+    let (source, destination) = (try Self.vmm([here], tag: theirs), try Self.vmm([there], tag: own))
+    let (near, far) = try Self.streamPair()
+    #expect(try destination.ask(.beginLoad(HelperSessionBench.load), far) == .done)
+    #expect(try source.ask(.beginSave(HelperSessionBench.save()), near) == .done)
+    try destination.wait { if case .failed = $0 { true } else { false } }
+    let failures = destination.events.compactMap { if case .failed(let failure) = $0 { failure } else { nil } }
+    #expect(failures.first?.code == .stream && failures.first?.text.contains("loose policy") == true, "\(failures)")
+    let arcs = destination.events.count { if case .arc = $0 { true } else { false } }
+    #expect(arcs == 0 && there.state == .running)
+    source.hangUp()
+    destination.hangUp()
+    _ = (source.ending(), destination.ending())
   }
 
   /// How far a source has come.

@@ -11,10 +11,14 @@ import VFIO
 /// A host whose devices are made of memory.
 final class FakeHost: HelperHost {
   private let devices: [DeviceName: any MigratableDevice]
+  private let tag: [UInt8]
   private let over: @Sendable () -> Void
 
-  /// - Parameter over: called when nothing of the helper is left: its threads have ended.
-  init(_ devices: [any MigratableDevice], over: @escaping @Sendable () -> Void = {}) {
+  /// - Parameters:
+  ///   - tag: of each device.
+  ///   - over: called when nothing of the helper is left: its threads have ended.
+  init(_ devices: [any MigratableDevice], tag: [UInt8] = [], over: @escaping @Sendable () -> Void = {}) {
+    self.tag = tag
     self.over = over
     self.devices = Dictionary(uniqueKeysWithValues: devices.map { ($0.name, $0) })
   }
@@ -27,7 +31,7 @@ final class FakeHost: HelperHost {
     guard let found = devices[device.name] else {
       throw HelperFailure(.noSuch, device: device.device, "no \(device.name)")
     }
-    return AdoptedDevice(device: found, driver: "fake") { _ in [] }
+    return AdoptedDevice(device: found, driver: "fake", tag: tag) { _ in [] }
   }
 
   func reachability(of devices: [DeviceName]) -> Reachability { .assumed(count: devices.count) }
@@ -47,12 +51,12 @@ final class TestVMM {
   private(set) var file: SentFile?
 
   init(
-    _ devices: [any MigratableDevice], limits: HelperLimits = HelperLimits(),
+    _ devices: [any MigratableDevice], tag: [UInt8] = [], limits: HelperLimits = HelperLimits(),
     over: @escaping @Sendable () -> Void = {}
   ) throws {
     let (mine, theirs) = try PacketSocket.pair()
     socket = mine
-    let host = FakeHost(devices, over: over)
+    let host = FakeHost(devices, tag: tag, over: over)
     thread = try BlockingThread(name: "helper") { [ended] in
       guard let server = try? HelperServer(socket: theirs, host: host, limits: limits, version: "test") else { return }
       ended.put(server.run())

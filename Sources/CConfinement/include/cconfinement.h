@@ -16,7 +16,6 @@
 enum vf_condition {
 	VF_CONDITION_NONE = 1,		/* the call is allowed, whatever its arguments */
 	VF_CONDITION_MASKED = 2,	/* argument & mask == value */
-	VF_CONDITION_OTHER = 3,		/* argument != value */
 };
 
 /* A system call that is allowed. Several of one call: each allows it. */
