@@ -34,6 +34,7 @@ extension LabTests {
         let saved = try #require(try saving.setMigrationState(.preCopy))
         try drain(saved, into: &image)
         try source.set("activity", "state")
+        try Lab.wait(until: "the device rewrites its state") { try source.referee["state_position"] > 0 }
         #expect(try saving.setMigrationState(.stopCopy) == nil)
         try drain(saved, into: &image)
         let position = try source.referee["state_position"]

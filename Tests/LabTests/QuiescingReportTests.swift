@@ -31,11 +31,11 @@ extension LabTests {
       #expect(session.steps.dropFirst().allSatisfy { $0.ended.microseconds(since: $0.began) <= took })
     }
 
-    @Test("a device whose arcs take 30 ms arrives at least 20 ms after one whose arcs take no time")
+    @Test("a device whose arcs take 150 ms arrives at least 20 ms after one whose arcs take no time")
     func skew() throws {
       let group = try HeldGroup("skewed", .ring(2), ["state_rate": "0"])
       defer { group.remove() }
-      try group.peers.devices[0].set("arc_time", "all 30000")
+      try group.peers.devices[0].set("arc_time", "all 150000")
       let session = try group.run(try group.saveSession(), try Stream()).session
       checkTimes(session.steps)
       for report in session.steps {
