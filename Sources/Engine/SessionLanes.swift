@@ -97,7 +97,10 @@ final class SessionLanes: Sendable {
   }
 
   private func sendPages() {
-    guard let memory else { return events.put(Self.withoutMemory) }
+    guard let memory else {
+      events.put(Self.withoutMemory)
+      return
+    }
     do throws(MovingMemoryError) {
       events.put(.pagesSent(bytes: try memory.send()))
     } catch {
@@ -113,7 +116,8 @@ final class SessionLanes: Sendable {
       let cause = RateLimiterError.Cause.refused("it has no limiter")
       let name = "\(names[device])"
       let error = RateLimiterError(device: name, kind: .police, operation: "limiting", subject: name, cause: cause)
-      return events.put(.limited(device: device, error))
+      events.put(.limited(device: device, error))
+      return
     }
     do throws(RateLimiterError) {
       if let bytesPerSecond { try limiter.limit(to: bytesPerSecond) } else { try limiter.restore() }
