@@ -123,6 +123,9 @@ struct CommitmentTests {
       var bench = Self.saved()
       bench.handle(.received(buffer: nil, .loaded))
       #expect(bench.sent == [.commit])
+      // The first can't take back what was let go of, and its answer is near; the second waits no longer.
+      bench.handle(.interrupt(reason: "a test"))
+      #expect(bench.machine.outcome == nil && bench.request(0) == nil)
       bench.handle(.interrupt(reason: "a test"))
       if isAnswered { bench.handle(.received(buffer: nil, .running)) }
       bench.obey(devices: 1)
