@@ -126,7 +126,11 @@ final class HelperDriver: Sendable {
     guard let held = held(id) else {
       return mailbox.put(.finished(number, .failure(HelperFailure(.noSuch, device: id, "device \(id) is gone"))))
     }
-    held.lane.put { [self] in answer(number) { () throws(HelperFailure) in try body(held) } }
+    let isTaken = held.lane.offer { [self] in answer(number) { () throws(HelperFailure) in try body(held) } }
+    // A device that could not be taken over has given up its lane in the meantime.
+    if !isTaken {
+      mailbox.put(.finished(number, .failure(HelperFailure(.noSuch, device: id, "device \(id) is gone"))))
+    }
   }
 
   // MARK: Devices
@@ -226,7 +230,7 @@ final class HelperDriver: Sendable {
     state.withLock { $0.releases[number] = held }
     // Its tracker holds it too.
     memory.forget(id) { [self] in
-      held.lane.put { [self] in
+      let leave: @Sendable () -> Void = { [self] in
         forget(held)
         let isAwaited = state.withLock { state in
           guard state.releases[number] === held else { return false }
@@ -235,6 +239,8 @@ final class HelperDriver: Sendable {
         }
         if isAwaited { mailbox.put(.finished(number, .done)) }
       }
+      // Nothing is done on a lane that was given up.
+      if !held.lane.offer(leave) { leave() }
     }
   }
 

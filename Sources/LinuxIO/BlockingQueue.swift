@@ -40,15 +40,21 @@ public final class BlockingQueue<Element: Sendable>: @unchecked Sendable {
 
   /// Adds an element at the end; one that comes after ``close()`` is dropped.
   /// - Parameter isUrgent: whether it wakes a taker that waits for more than one.
-  public func put(_ element: Element, isUrgent: Bool = true) {
+  public func put(_ element: Element, isUrgent: Bool = true) { _ = offer(element, isUrgent: isUrgent) }
+
+  /// The same where it matters whether anybody takes it.
+  /// - Returns: whether it was added.
+  public func offer(_ element: Element, isUrgent: Bool = true) -> Bool {
     unsafe pthread_mutex_lock(lock)
-    if !isClosed {
+    let isOpen = !isClosed
+    if isOpen {
       elements.append((element, isUrgent))
       urgent += isUrgent ? 1 : 0
     }
     let suffices = isReady(wanted)
     unsafe pthread_mutex_unlock(lock)
     if suffices { unsafe pthread_cond_signal(changed) }
+    return isOpen
   }
 
   private func isReady(_ count: Int) -> Bool { urgent > 0 || elements.count - head >= count }
