@@ -97,10 +97,7 @@ final class SessionLanes: Sendable {
   }
 
   private func sendPages() {
-    guard let memory else {
-      events.put(Self.withoutMemory)
-      return
-    }
+    guard let memory else { return events.put(Self.withoutMemory) }
     do throws(MovingMemoryError) {
       events.put(.pagesSent(bytes: try memory.send()))
     } catch {
@@ -116,8 +113,7 @@ final class SessionLanes: Sendable {
       let cause = RateLimiterError.Cause.refused("it has no limiter")
       let name = "\(names[device])"
       let error = RateLimiterError(device: name, kind: .police, operation: "limiting", subject: name, cause: cause)
-      events.put(.limited(device: device, error))
-      return
+      return events.put(.limited(device: device, error))
     }
     do throws(RateLimiterError) {
       if let bytesPerSecond { try limiter.limit(to: bytesPerSecond) } else { try limiter.restore() }

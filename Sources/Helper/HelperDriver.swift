@@ -141,8 +141,8 @@ final class HelperDriver: Sendable {
     guard let held = held(id) else {
       return mailbox.put(.finished(number, .failure(HelperFailure(.noSuch, device: id, "device \(id) is gone"))))
     }
-    let isTaken = held.lane.put { [self] in answer(number) { () throws(HelperFailure) in try body(held) } }
-    // It could not be taken over, and that was found a moment ago.
+    let isTaken = held.lane.offer { [self] in answer(number) { () throws(HelperFailure) in try body(held) } }
+    // A device that could not be taken over has given up its lane in the meantime.
     if !isTaken {
       mailbox.put(.finished(number, .failure(HelperFailure(.noSuch, device: id, "device \(id) is gone"))))
     }
@@ -260,7 +260,10 @@ final class HelperDriver: Sendable {
     held.departure.answer(number)
     held.isLeaving.store(true, ordering: .sequentiallyConsistent)
     // Its tracker holds it too.
-    memory.forget(id) { [self] in held.lane.put { [self] in forget(held) } }
+    memory.forget(id) { [self] in
+      // Nothing is done on a lane that was given up.
+      if !held.lane.offer({ [self] in forget(held) }) { forget(held) }
+    }
     return held.departure
   }
 

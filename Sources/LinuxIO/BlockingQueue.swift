@@ -40,19 +40,21 @@ public final class BlockingQueue<Element: Sendable>: @unchecked Sendable {
 
   /// Adds an element at the end; one that comes after ``close()`` is dropped.
   /// - Parameter isUrgent: whether it wakes a taker that waits for more than one.
-  /// - Returns: false where it was dropped.
-  @discardableResult
-  public func put(_ element: Element, isUrgent: Bool = true) -> Bool {
+  public func put(_ element: Element, isUrgent: Bool = true) { _ = offer(element, isUrgent: isUrgent) }
+
+  /// The same where it matters whether anybody takes it.
+  /// - Returns: whether it was added.
+  public func offer(_ element: Element, isUrgent: Bool = true) -> Bool {
     unsafe pthread_mutex_lock(lock)
-    let isTaken = !isClosed
-    if isTaken {
+    let isOpen = !isClosed
+    if isOpen {
       elements.append((element, isUrgent))
       urgent += isUrgent ? 1 : 0
     }
     let suffices = isReady(wanted)
     unsafe pthread_mutex_unlock(lock)
     if suffices { unsafe pthread_cond_signal(changed) }
-    return isTaken
+    return isOpen
   }
 
   private func isReady(_ count: Int) -> Bool { urgent > 0 || elements.count - head >= count }

@@ -17,9 +17,11 @@ public final class Lane: Sendable {
   deinit { jobs.close() }
 
   /// Adds a job behind those that wait already.
-  /// - Returns: false where it was not taken, after ``abandon()`` or ``finish()``.
-  @discardableResult
-  public func put(_ job: @escaping @Sendable () -> Void) -> Bool { jobs.put(job) }
+  public func put(_ job: @escaping @Sendable () -> Void) { jobs.put(job) }
+
+  /// The same where somebody waits for it.
+  /// - Returns: whether it will be done: not where the lane was given up before.
+  public func offer(_ job: @escaping @Sendable () -> Void) -> Bool { jobs.offer(job) }
 
   /// Takes no more jobs, and leaves the thread to end by itself.
   public func abandon() { jobs.close() }

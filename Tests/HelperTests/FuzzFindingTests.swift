@@ -86,6 +86,22 @@ struct FuzzFindingTests {
     driver.letGo()
   }
 
+  @Test("a request about a device that can't be taken over has its reply, also where that turns out as it comes")
+  func requestsBehindAFailedAddition() throws {
+    for _ in 0..<200 {
+      let mailbox = try HelperMailbox()
+      let driver = try HelperDriver(host: FakeHost([]), limits: HelperLimits(), mailbox: mailbox)
+      driver.perform(1, .adopt(HelperSessionBench.device(1)), ReceivedDescriptors())
+      for number in 2..<UInt32(12) { driver.perform(number, .describe(1), ReceivedDescriptors()) }
+      driver.perform(12, .release(1), ReceivedDescriptors())
+      let letters = try Self.letters(mailbox) { $0.count == 12 }
+      let numbers = letters.compactMap { letter -> UInt32? in
+        if case .finished(let number, _) = letter { number } else { nil }
+      }
+      #expect(Set(numbers) == Set(1...12))
+    }
+  }
+
   @Test("nothing that needs trackers is taken before they are known to be on: a page size of 0 was told")
   func trackersThatAreBeingStarted() {
     var bench = HelperSessionBench(devices: [1])
