@@ -56,8 +56,9 @@ extension Confinement {
     .call("clock_gettime"), .call("clock_getres"), .call("clock_nanosleep"), .call("nanosleep"), .call("gettimeofday"),
     .call("restart_syscall"), .call("getrandom"),
     .call("rt_sigprocmask"), .call("rt_sigtimedwait"), .call("rt_sigpending"), .call("sigaltstack"),
-    // What abort(3) does, and nothing about the signal that tells of refusals.
+    // What abort(3) does, and the C library's threads with its own two signals; nothing about the one that tells of refusals.
     .call("rt_sigaction", argument: 0, mask: 0xffff_ffff, is: UInt64(SIGABRT)),
+    .call("rt_sigaction", argument: 0, mask: 0xffff_fffe, is: 32),
     // How a program ends that finds something wrong with itself.
     .call("tgkill", argument: 0, mask: 0xffff_ffff, is: UInt64(getpid())),
     .call("getpid"), .call("gettid"), .call("getuid"), .call("geteuid"), .call("getgid"), .call("getegid"),
