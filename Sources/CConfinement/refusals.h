@@ -9,7 +9,8 @@
 /*
  * openat is allowed to the handler, which says that it is the handler by a number in an argument that the kernel does not look
  * at: who does not know the number can't open anything without its being told. Whoever reads this process's memory knows it, so
- * it hinders and does not prevent; what may be opened is Landlock's affair. (It is not openat2, which systemd takes away from a service with RestrictSUIDSGID= or DynamicUser=.)
+ * it hinders and does not prevent; what may be opened is Landlock's affair. (It is not openat2, which systemd takes away from a
+ * service with RestrictSUIDSGID= or DynamicUser=.)
  */
 enum { REFUSALS_COOKIE_ARGUMENT = 4 };
 
