@@ -173,6 +173,19 @@ extension LabTests {
       #expect(show.out.contains("\"tracker\":\"everything\"") && show.out.contains("can't track writes"), "\(show.out)")
     }
 
+    @Test("its tag has its layout from the kernel's own files, and looking binds nothing")
+    func tag() throws {
+      let tag = try Lab.ferry(["tag", try #require(Lab.nvme)])
+      #expect(tag.status == 0 && tag.err.isEmpty, "\(tag.err)")
+      let lines = tag.out.split(separator: "\n")
+      // QEMU's nvme: Red Hat's number, one register range of 16 KiB, MSI-X.
+      #expect(
+        lines.contains("vendor 1b36") && lines.contains("device 0010") && lines.contains("class 010802"), "\(tag.out)")
+      #expect(
+        lines.contains { $0.hasPrefix("bars 0:") } && lines.contains { $0.hasPrefix("capabilities ") }, "\(tag.out)")
+      #expect(lines.contains { $0.hasPrefix("msix_vectors ") && $0 != "msix_vectors 0" }, "\(tag.out)")
+    }
+
     @Test("a flush reads the registers of the PCI function itself; a function that is gone is an error")
     func flush() throws {
       let nvme = try #require(Lab.nvme)

@@ -56,21 +56,6 @@ extension LabTests {
       }
     }
 
-    @Test(
-      "the nvme's tag has its layout from the kernel's own files, and looking binds nothing",
-      .enabled(if: Lab.nvme != nil))
-    func nvme() throws {
-      let tag = try Lab.ferry(["tag", try #require(Lab.nvme)])
-      #expect(tag.status == 0 && tag.err.isEmpty, "\(tag.err)")
-      let lines = tag.out.split(separator: "\n")
-      // QEMU's nvme: Red Hat's number, one register range of 16 KiB, MSI-X.
-      #expect(
-        lines.contains("vendor 1b36") && lines.contains("device 0010") && lines.contains("class 010802"), "\(tag.out)")
-      #expect(
-        lines.contains { $0.hasPrefix("bars 0:") } && lines.contains { $0.hasPrefix("capabilities ") }, "\(tag.out)")
-      #expect(lines.contains { $0.hasPrefix("msix_vectors ") && $0 != "msix_vectors 0" }, "\(tag.out)")
-    }
-
     @Test("a device of another type is refused before it is touched, and --policy none lets the driver refuse it")
     func otherType() throws {
       let uuid = "76666572-7279-4d54-8959-0000000000aa"
