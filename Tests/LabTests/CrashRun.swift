@@ -33,7 +33,7 @@ final class CrashRun {
     }
     for pair in devices { try pair[0].set("peers", "\(pair[1].name) 500") }
     let common = [
-      "--peer", "/run/crash-\(number)", "--helper", Lab.products.appendingPathComponent("vfio-ferry").path, "--hold",
+      "--peer", "/run/crash-\(number)", "--helper", Lab.ferryProgram.path, "--hold",
       "--memory", "1M",
     ]
     let destination = try ExampleVMM(

@@ -148,7 +148,7 @@ extension LabTests {
         try device.set("state_rate", "500")
         #expect(!guest.ask("follow 2000").hasPrefix("errno"))
         let save = Process()
-        save.executableURL = Lab.products.appendingPathComponent("vfio-ferry")
+        save.executableURL = Lab.ferryProgram
         save.arguments = [
           "save", device.node, "--pid", "\(guest.pid)", "--force", "--keep-stopped", "-o", "/dev/null",
         ]

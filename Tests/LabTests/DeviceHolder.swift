@@ -14,7 +14,7 @@ class Puppet {
   /// - Parameter program: one that was built with the tests, or a path.
   init(_ program: String, _ arguments: [String]) throws {
     process.executableURL =
-      program.hasPrefix("/") ? URL(fileURLWithPath: program) : Lab.products.appendingPathComponent(program)
+      program.hasPrefix("/") ? URL(fileURLWithPath: program) : Lab.program(program)
     process.arguments = arguments
     process.standardInput = input
     process.standardOutput = output

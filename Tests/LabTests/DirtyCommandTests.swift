@@ -121,7 +121,7 @@ extension LabTests {
         process.executableURL = URL(fileURLWithPath: "/bin/bash")
         let command = arguments(device, guest, Self.options + ["-j", "--interval", "0.05"])
         process.arguments =
-          ["-c", "\"$0\" \"$@\" | head -n 1", Lab.products.appendingPathComponent("vfio-ferry").path] + command
+          ["-c", "\"$0\" \"$@\" | head -n 1", Lab.ferryProgram.path] + command
         process.standardInput = FileHandle.nullDevice
         process.standardOutput = FileHandle.nullDevice
         try process.run()
@@ -155,7 +155,7 @@ extension LabTests {
       try withGuest(settings) { device, guest in
         #expect(guest.ask("control 2") == "ok")
         let command =
-          ([Lab.products.appendingPathComponent("vfio-ferry").path] + arguments(device, guest, Self.options))
+          ([Lab.ferryProgram.path] + arguments(device, guest, Self.options))
           .joined(separator: " ")
         let process = Process()
         process.executableURL = URL(fileURLWithPath: "/usr/bin/script")

@@ -10,7 +10,7 @@ final class FerryLines {
   private var pending = Data()
 
   init(_ arguments: [String]) throws {
-    process.executableURL = Lab.products.appendingPathComponent("vfio-ferry")
+    process.executableURL = Lab.ferryProgram
     process.arguments = arguments
     process.standardInput = FileHandle.nullDevice
     process.standardOutput = output

@@ -12,7 +12,7 @@ final class FerryProcess {
   var pid: Int32 { process.processIdentifier }
 
   init(_ arguments: [String], namespace: String? = nil) throws {
-    let program = Lab.products.appendingPathComponent("vfio-ferry")
+    let program = Lab.ferryProgram
     if let namespace {
       // It becomes the program, so the process is the program's.
       process.executableURL = URL(fileURLWithPath: "/usr/bin/env")

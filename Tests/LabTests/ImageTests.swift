@@ -26,7 +26,7 @@ extension LabTests {
       let stream = Pipe()
       let said = Pipe()
       let save = Process()
-      save.executableURL = Lab.products.appendingPathComponent("vfio-ferry")
+      save.executableURL = Lab.ferryProgram
       save.arguments = ["save", source.node, "--pid", "\(holder.pid)", "--force", "--keep-stopped", "-o", "-"]
       save.standardOutput = stream
       save.standardError = said

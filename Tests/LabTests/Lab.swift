@@ -25,6 +25,20 @@ enum Lab {
   /// Where the programs under test were built: next to this test bundle.
   static let products = URL(fileURLWithPath: "/proc/self/exe").resolvingSymlinksInPath().deletingLastPathComponent()
 
+  /// A program under test: as tools/lab/link-programs linked it, which starts sooner, unless that is older than what was built.
+  static func program(_ name: String) -> URL {
+    func changed(_ file: URL) -> Date? {
+      (try? FileManager.default.attributesOfItem(atPath: file.path))?[.modificationDate] as? Date
+    }
+    let built = products.appendingPathComponent(name)
+    let linked = products.appendingPathComponent("for-lab").appendingPathComponent(name)
+    guard let when = changed(linked), let whenBuilt = changed(built), when >= whenBuilt else { return built }
+    return linked
+  }
+
+  /// `vfio-ferry` itself.
+  static let ferryProgram = program("vfio-ferry")
+
   static func record(_ name: String) throws -> DeviceRecord {
     try Inventory().device(try #require(DeviceName(name)))
   }
@@ -94,7 +108,7 @@ extension Lab {
   /// Runs `vfio-ferry` as a process of its own.
   static func ferry(_ arguments: [String], input: String? = nil) throws -> Ended {
     let process = Process()
-    process.executableURL = products.appendingPathComponent("vfio-ferry")
+    process.executableURL = ferryProgram
     process.arguments = arguments
     let folder = try temporaryFolder()
     defer { try? FileManager.default.removeItem(at: folder) }

@@ -81,7 +81,7 @@ extension LabTests {
     func pipe() throws {
       try inFolder { folder in
         try DeviceHolder.mark(Lab.mtty[0], [0x41, 0x42])
-        let ferry = Lab.products.appendingPathComponent("vfio-ferry").path
+        let ferry = Lab.ferryProgram.path
         let script = """
           '\(ferry)' save \(Lab.mtty[0]) -o - | '\(ferry)' load - \(Lab.mtty[1]) -- \
           sh -c 'for d in $VFIO_FERRY_DEVICES; do readlink /proc/self/fd/${d#*=}; done; \
@@ -102,7 +102,7 @@ extension LabTests {
     @Test("a descriptor that was inherited is adopted: the command that load becomes works on the device")
     func adopted() throws {
       try inFolder { folder in
-        let ferry = Lab.products.appendingPathComponent("vfio-ferry").path
+        let ferry = Lab.ferryProgram.path
         expectDone(try Lab.ferry(["save", Lab.mtty[0], "-o", "\(folder)/s"]))
         let script = """
           n=${VFIO_FERRY_DEVICES#*=}; '\(ferry)' show \(Lab.mtty[1]) --fd $n && \
@@ -129,7 +129,7 @@ extension LabTests {
     func keepStopped() throws {
       try inFolder { folder in
         let process = Process()
-        process.executableURL = Lab.products.appendingPathComponent("vfio-ferry")
+        process.executableURL = Lab.ferryProgram
         process.arguments = ["save", Lab.mtty[0], Lab.mtty[1], "--keep-stopped", "-o", "\(folder)/s"]
         let err = Pipe()
         process.standardError = err

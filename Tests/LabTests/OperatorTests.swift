@@ -15,8 +15,8 @@ extension LabTests {
       process.arguments = ["-c", script]
       process.currentDirectoryURL = folder
       process.environment = Lab.environment.merging([
-        "ferry": Lab.products.appendingPathComponent("vfio-ferry").path,
-        "holder": Lab.products.appendingPathComponent("device-holder").path, "a": Lab.mtty[0], "b": Lab.mtty[1],
+        "ferry": Lab.ferryProgram.path,
+        "holder": Lab.program("device-holder").path, "a": Lab.mtty[0], "b": Lab.mtty[1],
       ]) { $1 }
       let output = Pipe()
       process.standardOutput = output

@@ -100,7 +100,7 @@ final class PeerGroup {
 
   /// Saves the devices of one process into those of another, with two processes and a pipe between them.
   func move(to target: PeerGroup) throws {
-    let ferry = Lab.products.appendingPathComponent("vfio-ferry").path
+    let ferry = Lab.ferryProgram.path
     func arguments(_ group: PeerGroup) throws -> String {
       let options = ["--pid", "\(try #require(group.holder).pid)", "--force"] + group.linkOptions
       return (group.nodes + options).joined(separator: " ")

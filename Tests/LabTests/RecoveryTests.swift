@@ -116,7 +116,7 @@ extension LabTests {
         defer { try? pair.devices[0].set("release", "1") }
         let said = Pipe()
         let process = Process()
-        process.executableURL = Lab.products.appendingPathComponent("vfio-ferry")
+        process.executableURL = Lab.ferryProgram
         process.arguments =
           ["save"] + pair.nodes + ["--pid", "\(try #require(pair.holder).pid)", "--force", "-o", "/dev/null"]
         process.standardError = said
