@@ -43,7 +43,29 @@ struct port_search {
 	/* The address of the function behind it, where the port says it. */
 	uint8_t mac[6];
 	bool has_mac;
+	/* Whether it is made migratable; known where the driver says it. */
+	bool migratable;
+	bool has_migratable;
 };
+
+/*
+ * Of Linux 6.2, which the headers may be older than: an attribute of a port's function, and a bit in it. The corresponding C
+ * constants are DEVLINK_PORT_FN_ATTR_CAPS and DEVLINK_PORT_FN_CAP_MIGRATABLE.
+ */
+enum { function_capabilities = 4, function_migratable = 1 << 1, function_attributes = 4 };
+
+static bool read_migratable(const struct libnl *nl, const struct nlattr *nest, bool *migratable)
+{
+	struct nlattr *found[function_attributes + 1];
+	struct nla_bitfield32 capabilities;
+	if (!nest || nl->parse(found, function_attributes, (struct nlattr *)attribute_bytes(nest), attribute_size(nest),
+			       NULL) < 0 ||
+	    !attribute_read(found[function_capabilities], &capabilities, sizeof(capabilities)) ||
+	    !(capabilities.selector & function_migratable))
+		return false;
+	*migratable = capabilities.value & function_migratable;
+	return true;
+}
 
 /* Functions have addresses of other lengths too, as those of InfiniBand do. */
 static bool read_address(const struct libnl *nl, const struct nlattr *nest, uint8_t mac[6])
@@ -76,6 +98,7 @@ static void look_at_port(const struct libnl *nl, const struct nlmsghdr *answer, 
 	search->number = number;
 	search->count++;
 	search->has_mac = read_address(nl, found[DEVLINK_ATTR_PORT_FUNCTION], search->mac);
+	search->has_migratable = read_migratable(nl, found[DEVLINK_ATTR_PORT_FUNCTION], &search->migratable);
 }
 
 static int find_port(struct vf_netlink *netlink, const struct port_search *wanted, struct port_search *search,
@@ -110,6 +133,16 @@ int vf_devlink_function_address(struct vf_netlink *netlink, const char *bus, con
 	int error = find_port(netlink, &wanted, &search, words);
 	memcpy(mac, search.mac, sizeof(search.mac));
 	return error ? error : search.has_mac ? 0 : ENODATA;
+}
+
+int vf_devlink_function_migratable(struct vf_netlink *netlink, const char *bus, const char *device, uint16_t function,
+				   bool *migratable, struct vf_netlink_words *words)
+{
+	const struct port_search wanted = {.bus = bus, .device = device, .function = function};
+	struct port_search search;
+	int error = find_port(netlink, &wanted, &search, words);
+	*migratable = search.migratable;
+	return error ? error : search.has_migratable ? 0 : ENODATA;
 }
 
 static struct nl_msg *ask_device(struct vf_netlink *netlink, int command, const char *bus, const char *device, int *built)

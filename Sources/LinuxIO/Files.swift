@@ -77,6 +77,30 @@ public enum Files {
     return "\(vf_device_major(status.st_rdev)):\(vf_device_minor(status.st_rdev))"
   }
 
+  /// Whose a file is, and who may do what with it.
+  public struct Ownership: Hashable, Sendable {
+    /// The user's number.
+    public var owner: UInt32
+    /// The group's.
+    public var group: UInt32
+    /// The permission bits, as in 0o660.
+    public var mode: UInt32
+
+    /// By numbers and bits.
+    public init(owner: UInt32, group: UInt32, mode: UInt32) {
+      self.owner = owner
+      self.group = group
+      self.mode = mode
+    }
+  }
+
+  /// Whose a path is, links followed; nil where it does not exist.
+  public static func ownership(_ path: String) -> Ownership? {
+    var status = stat()
+    guard unsafe stat(path, &status) == 0 else { return nil }
+    return Ownership(owner: status.st_uid, group: status.st_gid, mode: status.st_mode & 0o7777)
+  }
+
   /// What a path stands for, links followed, as device and inode: two paths with the same one are the same file.
   public static func identity(_ path: String) -> [UInt64]? {
     var status = stat()

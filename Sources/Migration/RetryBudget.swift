@@ -12,6 +12,8 @@ public struct RetryBudget: Hashable, Sendable {
   public static let retryCounts = 0...RetransmissionTimeouts.mostRetries
   /// What a conforming time-out may last at most, as a multiple of the shortest.
   public static let longestFactor: UInt64 = 4
+  /// What is added to a downtime, in percent, where nobody says otherwise: for what a device was late with before.
+  public static let usualMargin: UInt64 = 50
 
   public let scheme: RetransmissionScheme
   /// As `ibv_modify_qp` takes it, 0 to 31.

@@ -16,4 +16,8 @@ public struct SystemRoot: Hashable, Sendable {
   public var proc: String { prefix + "/proc" }
   /// debugfs.
   public var debug: String { prefix + "/sys/kernel/debug" }
+  /// Where kernels are, and what they were configured with.
+  public var boot: String { prefix + "/boot" }
+  /// The modules of kernels, a folder for each release.
+  public var modules: String { prefix + "/lib/modules" }
 }

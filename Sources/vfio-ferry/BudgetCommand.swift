@@ -33,7 +33,7 @@ struct BudgetCommand: FerryCommand {
   var downtime: UInt64?
 
   @Option(help: ArgumentHelp("What is added to the downtime.", valueName: "PERCENT"))
-  var margin: UInt64 = 50
+  var margin = RetryBudget.usualMargin
 
   func validate() throws {
     guard RetryBudget.timeouts.contains(timeout) else { throw ValidationError("--timeout takes 0 to 31") }

@@ -62,6 +62,10 @@ struct CommandFailure: Error, Hashable {
     case refused = 3
     /// No such device, or nothing to do it on.
     case nothing = 4
+    /// `doctor` alone: nothing is missing, but there are warnings.
+    case warned = 5
+    /// `doctor` alone: no warnings, but something could not be found out.
+    case unclear = 6
   }
 
   let status: Status

@@ -150,6 +150,9 @@ int vf_devlink_firmware(struct vf_netlink *netlink, const char *bus, const char 
 /* The Ethernet address of the function behind a virtual function's port; ENOENT for no port, ENODATA for no such address. */
 int vf_devlink_function_address(struct vf_netlink *netlink, const char *bus, const char *device, uint16_t function,
 				uint8_t mac[6], struct vf_netlink_words *words);
+/* Whether the function behind a virtual function's port is made migratable; ENOENT for no port, ENODATA where it does not say. */
+int vf_devlink_function_migratable(struct vf_netlink *netlink, const char *bus, const char *device, uint16_t function,
+				   bool *migratable, struct vf_netlink_words *words);
 
 /* A virtual function as its physical function's interface has it. */
 struct vf_link_function {

@@ -1,0 +1,120 @@
+// SPDX-License-Identifier: Apache-2.0
+internal import Migration
+
+extension Condition {
+  /// What a NIC's function has to be, and what its NIC and its peers have to be set to.
+  static let network: [Condition] = [
+    Condition(
+      device: "function", why: "of a NIC only virtual functions move: a physical one's state is the whole card's"
+    ) { device, _ in
+      guard device.isConnectX else { return nil }
+      guard let place = device.place else {
+        return .missing(
+          "\(device.record.sysfs) has no physfn: it is a physical function",
+          "echo N >/sys/bus/pci/devices/\(device.address)/sriov_numvfs, and give the guest one of these")
+      }
+      return .ok("it is virtual function \(place.number) of \(place.physicalFunction)")
+    },
+    Condition(
+      device: "firmware", why: "older firmware has no migration, or images that newer ones refuse",
+      restsOn: ["function"]
+    ) {
+      device, _ in
+      guard device.isConnectX else { return nil }
+      guard let firmware = device.firmware else {
+        return .unknown(
+          "neither an RDMA device nor devlink says it",
+          "devlink dev info pci/\(device.place?.physicalFunction ?? device.address)")
+      }
+      let parts = firmware.split(separator: ".").compactMap { Int($0) }
+      guard parts.count == 3, parts[0] == firstFirmware[0] else {
+        return .unknown(
+          "it is \(firmware); only of ConnectX-7 (28.…) is it known which is enough",
+          "ask the card's vendor for one with VF migration")
+      }
+      guard !parts.lexicographicallyPrecedes(firstFirmware) else {
+        return .missing(
+          "it is \(firmware), and has to be \(firstFirmware.map(String.init).joined(separator: ".")) at least",
+          "install newer firmware, for example with mlxfwmanager --online -u, and reset the card")
+      }
+      return .ok("it is \(firmware)")
+    },
+    Condition(
+      device: "link-layer", why: "ConnectX moves functions of Ethernet links only", restsOn: ["function"]
+    ) { device, _ in
+      guard device.isConnectX, let place = device.place, !device.linkLayers.isEmpty else { return nil }
+      let evidence = "the ports of \(place.physicalFunction): \(device.linkLayers.joined(separator: ", "))"
+      guard device.linkLayers.contains(where: { $0 != "ethernet" }) else { return .ok(evidence) }
+      return .missing(evidence, "mlxconfig -d \(place.physicalFunction) set LINK_TYPE_P1=2, and reset the card")
+    },
+    Condition(
+      device: "eswitch",
+      why: "functions have ports, by which they are made migratable and limited, in switchdev mode only",
+      restsOn: ["function"]
+    ) { device, _ in
+      guard device.isConnectX, let place = device.place else { return nil }
+      let command = "devlink dev eswitch set pci/\(place.physicalFunction) mode switchdev"
+      switch device.switchMode {
+      case "switchdev": return .ok("the switch of \(place.physicalFunction) is in switchdev mode")
+      case let mode?: return .missing("the switch of \(place.physicalFunction) is in \(mode) mode", command)
+      case nil:
+        return .unknown(
+          "neither devlink nor a representor tells the mode of \(place.physicalFunction)'s switch", command)
+      }
+    },
+    Condition(
+      device: "migratable", why: "a function that was not made migratable has features that can't move",
+      restsOn: ["eswitch"]
+    ) { device, _ in
+      guard device.isConnectX, let place = device.place else { return nil }
+      let port = "the port of \(place.physicalFunction) with vfnum \(place.number), as \"devlink port show\" has it"
+      let command =
+        "unbind it, then devlink port function set PORT migratable enable (PORT: \(port)), then bind it again"
+      switch device.migratability {
+      case .known(true): return .ok("devlink says that it is, of function \(place.number) of \(place.physicalFunction)")
+      case .known(false): return .missing("devlink says that it is not", command)
+      case .unknown(let reason): return .unknown(reason, command)
+      }
+    },
+    Condition(
+      device: "limiter",
+      why: "a guest that is written to faster than the link carries has to be slowed down, or is stopped for long",
+      restsOn: ["eswitch"]
+    ) { device, _ in
+      guard device.isNIC, device.place != nil else { return nil }
+      switch device.limiter {
+      case .known(let limiter) where limiter.kind == .police: return .ok("by police, at its representor")
+      case .known(let limiter):
+        return .warning(
+          limiter.shortcomings.joined(separator: "; "),
+          "run this as root with libnl-genl-3-200 installed; docs/throttling.md says what a NIC has to have")
+      case .unknown(let reason): return .unknown(reason, "run this on the host itself")
+      }
+    },
+    Condition(
+      host: "retry-budget", why: "peers whose retries end while the guest stands still break their connections",
+      need: .downtime
+    ) { host in
+      guard host.devices.contains(where: \.isConnectX), let downtime = host.expectations.downtime else { return nil }
+      let wanted = downtime / 100 * (100 + RetryBudget.usualMargin)
+      let milliseconds = "\(downtime / 1_000_000) ms and \(RetryBudget.usualMargin) %"
+      let (scheme, retries) = (host.expectations.peers?.scheme ?? .fixed, RetransmissionTimeouts.mostRetries)
+      let enough = RetryBudget.outlasting(nanoseconds: wanted, scheme: scheme, retries: retries)
+      let remedy =
+        enough.map { "set the peers' queue pairs to time-out \($0.timeout) and \($0.retries) retries, or more" }
+        ?? "no setting outlasts it: make the downtime shorter"
+      guard let peers = host.expectations.peers else {
+        return .unknown(
+          "nobody said what the peers are set to; \(milliseconds) have to be outlasted",
+          "say --timeout N --retries N; or \(remedy)")
+      }
+      let set = "time-out \(peers.timeout) and \(peers.retries) retries"
+      guard let tolerated = peers.toleratedNanoseconds else { return .ok("\(set): no end to their patience") }
+      let evidence = "\(set) surely tolerate \(tolerated / 1_000_000) ms; \(milliseconds) have to be outlasted"
+      return tolerated >= wanted ? .ok(evidence) : .warning(evidence, remedy)
+    },
+  ]
+
+  /// The first firmware of ConnectX-7 with which virtual functions move.
+  private static let firstFirmware = [28, 41, 1000]
+}

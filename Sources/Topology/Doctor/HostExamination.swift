@@ -1,0 +1,130 @@
+// SPDX-License-Identifier: Apache-2.0
+internal import Glibc
+internal import LinuxIO
+public import Migration
+
+/// Gathers what the doctor judges by. Nothing is bound, nothing is opened that resets, and nothing is changed: files of sysfs,
+/// procfs and debugfs are read, and on the real system netlink and libibverbs are asked.
+public struct HostExamination: Sendable {
+  /// Where the system's folders are.
+  public let root: SystemRoot
+  private let network: (any Network)?
+
+  /// What is asked over netlink.
+  typealias Network = NetworkIdentity & NetworkControl & FunctionMigratability
+
+  /// The examination of that system; by default of this one. Of a system below another root there are only files: the kernel
+  /// here knows nothing of it.
+  public init(root: SystemRoot = SystemRoot()) {
+    self.init(root: root, network: root.prefix.isEmpty ? KernelNetwork() : nil)
+  }
+
+  init(root: SystemRoot, network: (any Network)?) {
+    self.root = root
+    self.network = network
+  }
+
+  /// Looks at the host and at some of its devices.
+  /// - Parameters:
+  ///   - records: the devices; nil for every one that VFIO can reach.
+  ///   - tree: the PCI tree, read with or without titles.
+  ///   - pid: for which process permissions and limits are judged; nil for this one.
+  ///   - reachability: who of the devices can start transfers to whom; nil where that is to be seen from the tree.
+  public func facts(
+    of records: [DeviceRecord]?, tree: PCITree, pid: Int32? = nil, reachability: Reachability? = nil,
+    expectations: HostFacts.Expectations = HostFacts.Expectations()
+  ) -> HostFacts {
+    let inventory = Inventory(root: root)
+    let devices = records ?? inventory.devices()
+    let release = Attribute.text("\(root.proc)/sys/kernel/osrelease")
+    let configuration = KernelConfiguration(root: root, release: release)
+    let modules = KernelModules(root: root, release: release)
+    let units = IOMMUUnit.all(
+      root: root, commandLine: Files.text("\(root.proc)/cmdline") ?? "", configuration: configuration)
+    return HostFacts(
+      root: root, release: release, configuration: configuration, modules: modules, hasVFIO: inventory.hasVFIO,
+      iommufd: NodeFacts("\(root.dev)/iommu"), hasIOMMU: tree.hasIOMMU, units: units,
+      // The folder can be entered by root only.
+      hasDebugfs: Files.names(in: root.debug).isEmpty ? nil : Files.exists("\(root.debug)/vfio"),
+      process: ProcessAllowance(root: root, pid: pid), hugePages: hugePages,
+      devices: devices.map { facts(of: $0, tree, modules, units) }, isOneMachine: records != nil,
+      reachability: reachability ?? tree.reachability(of: devices.map { $0.address(in: tree) }),
+      expectations: expectations)
+  }
+
+  /// The huge pages that were set aside, by their size.
+  private var hugePages: [UInt64: UInt64] {
+    var pages: [UInt64: UInt64] = [:]
+    let folder = "\(root.sys)/kernel/mm/hugepages"
+    for name in Files.names(in: folder) {
+      // "hugepages-2048kB"
+      guard name.hasPrefix("hugepages-"), name.hasSuffix("kB"), let size = UInt64(name.dropFirst(10).dropLast(2)),
+        size < 1 << 40, let count = Attribute.text("\(folder)/\(name)/nr_hugepages").flatMap({ UInt64($0) }), count > 0
+      else { continue }
+      pages[size << 10] = count
+    }
+    return pages
+  }
+
+  private func facts(
+    of record: DeviceRecord, _ tree: PCITree, _ modules: KernelModules, _ units: [IOMMUUnit]
+  ) -> DeviceFacts {
+    var device = DeviceFacts(record)
+    device.node = record.node.flatMap { NodeFacts($0) }
+    device.groupNode = record.groupNode.flatMap { NodeFacts($0) }
+    guard let address = record.address(in: tree), let function = tree[address] else { return device }
+    device.function = function
+    device.companions = tree.functions.filter {
+      $0.group != nil && $0.group == record.group && $0.address != address
+    }
+    device.variantDrivers = Attribute.text("\(record.sysfs)/modalias").map { modules.variantDrivers(for: $0) } ?? []
+    let unit = Attribute.linkedName("\(record.sysfs)/iommu")
+    // A function below another may not name it. Where there is one IOMMU only there is no doubt.
+    device.unit = units.first { $0.name == unit } ?? (units.count == 1 ? units.first : nil)
+    device.assumptions = tree.assumptions(of: [address])
+    device.place = VirtualFunctionPlace(address, root: root)
+    askNetwork(&device)
+    return device
+  }
+
+  /// What sysfs tells of the ports of a function's RDMA devices.
+  private func linkLayers(of address: String) -> [String] {
+    let folder = "\(root.sys)/bus/pci/devices/\(address)/infiniband"
+    return Files.names(in: folder).flatMap { device in
+      Files.names(in: "\(folder)/\(device)/ports").compactMap {
+        Attribute.text("\(folder)/\(device)/ports/\($0)/link_layer")?.lowercased()
+      }
+    }
+  }
+
+  /// What a NIC and its driver say of a function.
+  private func askNetwork(_ device: inout DeviceFacts) {
+    guard device.isNIC else { return }
+    let tag = TagScanner(root: root, network: network, asksVerbs: root.prefix.isEmpty).tag(of: device.record)
+    device.firmware = tag[.firmware]
+    device.switchMode = tag[.eswitchMode]
+    guard let place = device.place else { return }
+    device.linkLayers = linkLayers(of: place.physicalFunction)
+    guard let network else {
+      device.migratability = .unknown("only the running kernel tells")
+      device.limiter = .unknown("only the running kernel tells")
+      return
+    }
+    do throws(NetlinkError) {
+      let isMigratable = try network.isMigratable(
+        function: UInt16(place.number), bus: "pci", device: place.physicalFunction)
+      device.migratability = .known(isMigratable)
+    } catch {
+      device.migratability = .unknown(
+        error.errno == ErrorNumber(rawValue: ENODATA)
+          ? "the driver of \(place.physicalFunction) does not say" : "asking devlink for the function: \(error)")
+    }
+    do throws(RateLimiterError) {
+      let choice = try LimiterChoice(
+        device.address, hardwareAddress: nil, root: root, folder: ThrottleFolder(root: root), network: network)
+      device.limiter = .known(DeviceFacts.Limiter(kind: choice.limiter.kind, shortcomings: choice.shortcomings))
+    } catch {
+      device.limiter = .known(DeviceFacts.Limiter(kind: nil, shortcomings: ["\(error)"]))
+    }
+  }
+}

@@ -1,0 +1,113 @@
+// SPDX-License-Identifier: Apache-2.0
+import Glibc
+import Migration
+import TopologyFixtures
+
+@testable import Topology
+
+/// What can be wrong with settings: of NICs, of limits, of peers.
+extension DoctorCase {
+  static let settings: [DoctorCase] = [
+    DoctorCase(
+      "a physical function is to be moved", "function", .missing, evidence: "no physfn",
+      remedy: "0000:16:00.0/sriov_numvfs"
+    ) {
+      $0.devices = ["0000:16:00.0"]
+      $0.replace(
+        "driver=mlx5_core bars=0:32Mp ats=off sriov group=3", "driver=mlx5_vfio_pci bars=0:32Mp ats=off sriov group=3")
+      $0.host.files["sys/kernel/debug/vfio/0000:16:00.0/migration/state"] = "RUNNING"
+    },
+    DoctorCase(
+      "firmware is too old", "firmware", .missing, evidence: "28.39.3004, and has to be 28.41.1000",
+      remedy: "mlxfwmanager"
+    ) { $0.replace("rdma mlx5_0 at=16:00.0 firmware=28.41.1000", "rdma mlx5_0 at=16:00.0 firmware=28.39.3004") },
+    DoctorCase("firmware is another family's", "firmware", .unknown, evidence: "22.41.1000", remedy: "vendor") {
+      $0.replace("rdma mlx5_0 at=16:00.0 firmware=28.41.1000", "rdma mlx5_0 at=16:00.0 firmware=22.41.1000")
+    },
+    DoctorCase(
+      "nobody says which firmware it has", "firmware", .unknown, evidence: "neither", remedy: "devlink dev info"
+    ) {
+      $0.replace("rdma mlx5_0 at=16:00.0 firmware=28.41.1000", "rdma mlx5_0 at=16:00.0")
+    },
+    DoctorCase(
+      "the link is InfiniBand", "link-layer", .missing, evidence: "infiniband", remedy: "LINK_TYPE_P1=2"
+    ) {
+      $0.replace(
+        "rdma mlx5_0 at=16:00.0 firmware=28.41.1000 port1=active,ethernet",
+        "rdma mlx5_0 at=16:00.0 firmware=28.41.1000 port1=active,infiniband")
+    },
+    DoctorCase(
+      "the switch is in legacy mode", "eswitch", .missing, evidence: "legacy mode",
+      remedy: "devlink dev eswitch set pci/0000:16:00.0 mode switchdev"
+    ) {
+      $0.network.mode = .legacy
+      $0.devices = [DoctorHost.functions[0]]
+    },
+    DoctorCase(
+      "nobody says the switch's mode", "eswitch", .unknown, evidence: "neither devlink nor a representor",
+      remedy: "mode switchdev"
+    ) {
+      $0.network.mode = nil
+      $0.host.files = $0.host.files.filter { !$0.key.hasSuffix("phys_switch_id") }
+      $0.devices = [DoctorHost.functions[0]]
+    },
+    DoctorCase(
+      "it was not made migratable", "migratable", .missing, evidence: "that it is not", remedy: "migratable enable"
+    ) {
+      $0.network.isMigratable = false
+      $0.devices = [DoctorHost.functions[0]]
+    },
+    DoctorCase(
+      "the driver does not say whether it is migratable", "migratable", .unknown,
+      evidence: "the driver of 0000:16:00.0",
+      remedy: "migratable enable"
+    ) {
+      $0.network.isMigratable = nil
+      $0.devices = [DoctorHost.functions[0]]
+    },
+    DoctorCase(
+      "what it receives can't be limited", "limiter", .warning, evidence: "kind ingress", remedy: "docs/throttling.md"
+    ) {
+      $0.network.hooks = HookHolder(kind: "ingress", isShared: false)
+      $0.devices = [DoctorHost.functions[0]]
+    },
+    DoctorCase("nothing limits it", "limiter", .warning, evidence: "CAP_NET_ADMIN", remedy: "as root") {
+      $0.network.limits = NetlinkError(errno: .notPermitted, words: "")
+      $0.devices = [DoctorHost.functions[0]]
+    },
+    DoctorCase(
+      "less may be locked than the guest has", "locked-memory", .missing, evidence: "8 MiB; the guest has 16 GiB",
+      remedy: "LimitMEMLOCK"
+    ) {
+      $0.host.files["proc/self/limits"] = "Max locked memory         8388608              8388608              bytes"
+    },
+    DoctorCase(
+      "the control group is smaller than guest and images", "memory-limit", .missing,
+      evidence: "machine.slice/memory.max allows 16 GiB", remedy: "MemoryMax"
+    ) { $0.host.files["sys/fs/cgroup/machine.slice/memory.max"] = "\(16 << 30)" },
+    DoctorCase(
+      "a control group of the first version is too small", "memory-limit", .missing,
+      evidence: "fs/cgroup/memory/guest/memory.limit_in_bytes allows 1 GiB", remedy: "MemoryMax"
+    ) {
+      $0.host.files["proc/self/cgroup"] = "4:cpu,memory:/guest\n0::/"
+      $0.host.files["sys/fs/cgroup/memory/guest/memory.limit_in_bytes"] = "\(1 << 30)"
+      $0.host.files["sys/fs/cgroup/memory/memory.limit_in_bytes"] = "9223372036854771712"
+    },
+    DoctorCase(
+      "the path of the control group is another namespace's", "memory-limit", .unknown, evidence: "can't be read",
+      remedy: "namespace"
+    ) { $0.host.files["proc/self/cgroup"] = "0::/../../guest" },
+    DoctorCase(
+      "huge pages of 1 GiB, and the IOMMU tracks", "huge-pages", .warning, evidence: "32 of 1 GiB",
+      remedy: "hugepages-2048kB", of: .accelerator
+    ) { $0.host.files["sys/kernel/mm/hugepages/hugepages-1048576kB/nr_hugepages"] = "32" },
+    DoctorCase(
+      "peers give up too early", "retry-budget", .warning, evidence: "time-out 14 and 3 retries surely tolerate 201 ms",
+      remedy: "time-out 14 and 7 retries"
+    ) { $0.expectations.peers = RetryBudget(scheme: .fixed, timeout: 14, retries: 3) },
+    DoctorCase(
+      "nobody said how long peers wait", "retry-budget", .unknown, evidence: "200 ms and 50 %",
+      remedy: "say --timeout N"
+    ) { $0.expectations.peers = nil },
+  ]
+}
