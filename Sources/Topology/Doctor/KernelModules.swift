@@ -88,11 +88,15 @@ public struct KernelModules: Hashable, Sendable {
   /// `alias PATTERN MODULE` in one list, and `MODULE.alias=PATTERN` for what is a part of the kernel in the other, where lines
   /// end with a zero.
   private static func aliases(in folder: String) -> [Alias] {
+    /// Names are shown, and may come from what somebody sent.
+    func alias(_ pattern: Substring, _ module: Substring) -> Alias {
+      Alias(pattern: String(pattern), module: Attribute.harmless(canonical(String(module))))
+    }
     var aliases: [Alias] = []
     for line in lines("\(folder)/modules.alias") where line.utf8.starts(with: "alias vfio_pci:".utf8) {
       let words = line.utf8.split(separator: UInt8(ascii: " "))
       guard words.count == 3 else { continue }
-      aliases.append(Alias(pattern: String(Substring(words[1])), module: canonical(String(Substring(words[2])))))
+      aliases.append(alias(Substring(words[1]), Substring(words[2])))
     }
     let text = Files.text("\(folder)/modules.builtin.modinfo", maximum: maximumSize) ?? ""
     for line in text.utf8.split(separator: 0) {
@@ -100,7 +104,7 @@ public struct KernelModules: Hashable, Sendable {
       guard parts.count == 2, parts[1].starts(with: "vfio_pci:".utf8) else { continue }
       let name = Substring(parts[0])
       guard name.hasSuffix(".alias") else { continue }
-      aliases.append(Alias(pattern: String(Substring(parts[1])), module: canonical(String(name.dropLast(6)))))
+      aliases.append(alias(Substring(parts[1]), name.dropLast(6)))
     }
     return aliases
   }

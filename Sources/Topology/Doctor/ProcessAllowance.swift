@@ -77,18 +77,23 @@ public struct ProcessAllowance: Hashable, Sendable {
       if parts[1].split(separator: ",").contains("memory") { first = parts[2] }
     }
     let mounted = "\(root.sys)/fs/cgroup"
-    let (top, path, file) =
+    let (top, group, file) =
       first.map { ("\(mounted)/memory", $0, "memory.limit_in_bytes") } ?? (mounted, second ?? "", "memory.max")
-    var names = path.split(separator: "/").map(String.init)
-    let own = ([top] + names + [file]).joined(separator: "/")
-    // Seen from another namespace, a path may lead out of what is mounted.
-    guard first != nil || second != nil, !names.contains(".."), Files.exists(top) else { return (.unknown, own) }
+    var names = group.split(separator: "/").map(String.init)
+    /// Names come from procfs: what is shown of them is made harmless.
+    func shown() -> String { ([top] + names.map(Attribute.harmless) + [file]).joined(separator: "/") }
+    let own = shown()
+    // Seen from another namespace, a path may lead out of what is mounted, or nowhere.
+    guard first != nil || second != nil, !names.contains(".."), Files.exists(([top] + names).joined(separator: "/"))
+    else {
+      return (.unknown, own)
+    }
     var lowest: (bytes: UInt64, path: String)?
     while true {
-      let path = ([top] + names + [file]).joined(separator: "/")
+      let text = Attribute.text(([top] + names + [file]).joined(separator: "/"))
       // The first version has the largest number of whole pages for no limit.
-      if let bytes = Attribute.text(path).flatMap({ UInt64($0) }), bytes < 1 << 62, bytes < lowest?.bytes ?? .max {
-        lowest = (bytes, path)
+      if let bytes = text.flatMap({ UInt64($0) }), bytes < 1 << 62, bytes < lowest?.bytes ?? .max {
+        lowest = (bytes, shown())
       }
       if names.popLast() == nil { break }
     }
