@@ -207,7 +207,7 @@ extension HelperDriver {
             observer: SessionRunner.Observer(
               note: { [mailbox] note, _ in mailbox.put(.note(note), isUrgent: note.isUrgent) },
               progress: { [mailbox] progress, _ in mailbox.put(.progress(progress)) })
-          ) { ended in
+          ) { [self] ended in
             guard var outcome = ended.outcome else { preconditionFailure("a session ends with an outcome") }
             last(ended, &outcome)
             end(outcome)
