@@ -3,27 +3,27 @@ internal import LinuxIO
 internal import Migration
 internal import Synchronization
 
-/// A device with its two lanes. Aborting goes down the control lane and ends a data lane that is blocked.
+/// What is done on the two lanes of a device. Aborting goes down the control lane and ends a data lane that is blocked.
 final class DeviceLanes: Sendable {
   private let device: any MigratableDevice
   private let index: Int
   private let checksum: StreamChecksum
-  private let events: BlockingQueue<SessionEvent>
+  private let inbox: SessionInbox
   /// The session that the last state request opened. A read that is under way keeps its session alive by itself.
   private let session = Mutex<(any MigrationData)?>(nil)
 
   init(
-    device: any MigratableDevice, index: Int, checksum: StreamChecksum, events: BlockingQueue<SessionEvent>
+    device: any MigratableDevice, index: Int, checksum: StreamChecksum, inbox: SessionInbox
   ) {
     self.device = device
     self.index = index
     self.checksum = checksum
-    self.events = events
+    self.inbox = inbox
   }
 
   private var data: (any MigrationData)? { session.withLock { $0 } }
 
-  func control(_ request: ControlRequest) {
+  func control(_ request: ControlRequest) -> [LaneCrew.Job] {
     let began = MonotonicTime(microseconds: monotonicMicroseconds())
     let result: Result<ControlAnswer, DeviceError>
     do throws(DeviceError) {
@@ -33,8 +33,9 @@ final class DeviceLanes: Sendable {
     }
     let ended = MonotonicTime(microseconds: monotonicMicroseconds())
     let hasFailed = if case .failure = result { true } else { false }
-    // A session that waits for several devices need not be woken for each that did as it was asked.
-    events.put(.control(device: index, request, result, RequestTimes(began: began, ended: ended)), isUrgent: hasFailed)
+    // A session that waits for several devices need not hear of each that did as it was asked.
+    let times = RequestTimes(began: began, ended: ended)
+    return inbox.following(.control(device: index, request, result, times), isUrgent: hasFailed)
   }
 
   private func answer(_ request: ControlRequest) throws(DeviceError) -> ControlAnswer {
@@ -64,7 +65,7 @@ final class DeviceLanes: Sendable {
     }
   }
 
-  func read(into buffer: TransferBuffer, number: Int) {
+  func read(into buffer: TransferBuffer, number: Int) -> [LaneCrew.Job] {
     let result: Result<DataRead, DeviceError>
     do throws(DeviceError) {
       guard let data else { throw DeviceError(.readData, .errno(.noDevice)) }
@@ -77,10 +78,10 @@ final class DeviceLanes: Sendable {
     } catch {
       result = .failure(error)
     }
-    events.put(.read(device: index, buffer: number, result))
+    return inbox.following(.read(device: index, buffer: number, result))
   }
 
-  func write(_ bytes: Int, of buffer: TransferBuffer, number: Int) {
+  func write(_ bytes: Int, of buffer: TransferBuffer, number: Int) -> [LaneCrew.Job] {
     var failure: DeviceError?
     do throws(DeviceError) {
       guard let data else { throw DeviceError(.writeData, .errno(.noDevice)) }
@@ -88,6 +89,6 @@ final class DeviceLanes: Sendable {
     } catch {
       failure = error
     }
-    events.put(.written(device: index, buffer: number, failure))
+    return inbox.following(.written(device: index, buffer: number, failure))
   }
 }

@@ -3,24 +3,24 @@ public import LinuxIO
 public import Migration
 
 /// Drives a session on real devices and a real channel: a control lane and a data lane for each device, one lane for
-/// each direction of the channel, and the calling thread, which alone touches the session.
+/// each direction of the channel, and one for the session itself.
 public final class SessionRunner: Sendable {
-  /// What a session tells those who watch it. Called on the thread that runs the session.
-  public struct Observer {
+  /// What a session tells those who watch it. Called by whatever thread takes the session's step, one call at a time.
+  public struct Observer: Sendable {
     /// Something happened.
-    public var note: (SessionNote, MonotonicTime) -> Void
+    public var note: @Sendable (SessionNote, MonotonicTime) -> Void
     /// Now and then: how far it is.
-    public var progress: ([DeviceProgress], MonotonicTime) -> Void
+    public var progress: @Sendable ([DeviceProgress], MonotonicTime) -> Void
     /// The session waits until the vCPUs have stopped: have that done, and ``SessionRunner/tellVCPUsStopped()``.
-    public var stopVCPUs: () -> Void
+    public var stopVCPUs: @Sendable () -> Void
     /// Microseconds between two calls of ``progress``.
     public var interval: UInt64
 
     /// One that ignores what it is not given a closure for.
     public init(
-      interval: UInt64 = 200_000, note: @escaping (SessionNote, MonotonicTime) -> Void = { _, _ in },
-      progress: @escaping ([DeviceProgress], MonotonicTime) -> Void = { _, _ in },
-      stopVCPUs: @escaping () -> Void = {}
+      interval: UInt64 = 200_000, note: @escaping @Sendable (SessionNote, MonotonicTime) -> Void = { _, _ in },
+      progress: @escaping @Sendable ([DeviceProgress], MonotonicTime) -> Void = { _, _ in },
+      stopVCPUs: @escaping @Sendable () -> Void = {}
     ) {
       self.interval = interval
       self.stopVCPUs = stopVCPUs
@@ -35,7 +35,7 @@ public final class SessionRunner: Sendable {
   private let channel: any Channel
   private let checksum: StreamChecksum
   private let buffers: [TransferBuffer]
-  private let events = BlockingQueue<SessionEvent>()
+  private let inbox = SessionInbox()
 
   /// - Parameters:
   ///   - devices: in the session's order; they stay the caller's and open.
@@ -59,53 +59,45 @@ public final class SessionRunner: Sendable {
   }
 
   /// Ends the session from any thread: everything goes back. Said again, devices that hang are given up.
-  public func interrupt(reason: String) { events.put(.interrupt(reason: reason)) }
+  public func interrupt(reason: String) { inbox.tell(.interrupt(reason: reason)) }
 
   /// Tells the session, from any thread, that the VM's vCPUs do not run and that nobody else touches the devices'
   /// regions until the session is over.
-  public func tellVCPUsStopped() { events.put(.vcpusStopped) }
+  public func tellVCPUsStopped() { inbox.tell(.vcpusStopped) }
 
   /// Gives the session, from any thread, an order that it waits for, or will.
-  public func order(_ order: SessionOrder) { events.put(.order(order)) }
+  public func order(_ order: SessionOrder) { inbox.tell(.order(order)) }
 
   /// Tells the session, from any thread, to wait no longer for that device: see ``SessionEvent/declareDead(device:)``.
-  public func declareDead(device: Int) { events.put(.declareDead(device: device)) }
+  public func declareDead(device: Int) { inbox.tell(.declareDead(device: device)) }
 
-  /// Runs a session to its outcome.
+  /// Runs a session to its outcome. The calling thread has the clock, and waits.
   /// - Parameter ended: told of the session as it ended. Of one without a fault this is before its threads have ended,
   ///   who have nothing to do any more: what depends on the outcome need not wait for them.
   /// - Returns: the session as it ended; its outcome is set.
   /// - Throws: where threads could not be had; no device was touched then.
   @discardableResult
   public func run<Machine: SessionMachine>(
-    _ session: Machine, observer: Observer = Observer(), ended: (Machine) -> Void = { _ in }
+    _ session: Machine, observer: Observer = Observer(), ended: @escaping @Sendable (Machine) -> Void = { _ in }
   ) throws(SystemError) -> Machine {
-    var machine = session
     let lanes = try SessionLanes(
       devices: devices, memory: memory, limiters: limiters, channel: channel, checksum: checksum, buffers: buffers,
-      events: events)
-    var now = MonotonicTime(microseconds: monotonicMicroseconds())
-    var nextProgress = now
-    lanes.perform(machine.begin(at: now), stopVCPUs: observer.stopVCPUs) { observer.note($0, now) }
-    while machine.outcome == nil {
-      if now >= nextProgress {
-        observer.progress(machine.progress, now)
-        nextProgress = now.adding(microseconds: observer.interval)
-      }
-      let deadline = machine.deadline
-      let wakeUp = min(deadline ?? nextProgress, nextProgress).microseconds
-      let event = events.take(until: wakeUp, atLeast: machine.quorum)
-      now = MonotonicTime(microseconds: monotonicMicroseconds())
-      if let event = event ?? deadline.flatMap({ $0 <= now ? .time : nil }) {
-        lanes.perform(machine.handle(event, at: now), stopVCPUs: observer.stopVCPUs) { observer.note($0, now) }
+      inbox: inbox)
+    let steps = SessionSteps(session, lanes: lanes, inbox: inbox, observer: observer, ended: ended)
+    lanes.begin(steps)
+    var alarm: MonotonicTime?
+    waiting: while true {
+      switch steps.words.take(until: alarm?.microseconds) {
+      case .alarm(let time): alarm = time
+      case .over: break waiting
+      case nil:
+        alarm = nil
+        inbox.tell(.time)
       }
     }
-    observer.progress(machine.progress, now)
-    // After a fault memory may still be read, or sent.
-    let isClean = machine.outcome?.fault == nil
-    if isClean { ended(machine) }
+    let machine = steps.machine
     lanes.finish(hung: machine.outcome?.devices.map(\.isHung) ?? [])
-    if !isClean { ended(machine) }
+    if machine.outcome?.fault != nil { ended(machine) }
     return machine
   }
 }

@@ -293,7 +293,11 @@ final class HelperDriver: Sendable {
   // MARK: Blobs
 
   /// What was given for a move goes with no other. Blobs that come later stay.
-  func forgetBlobs() { planning.put { [self] in state.withLock { $0.blobs = [:] } } }
+  func forgetBlobs() {
+    let forget: @Sendable () -> Void = { [self] in state.withLock { $0.blobs = [:] } }
+    // Behind those that came before; mostly none is on its way any more.
+    if state.withLock({ $0.blobsUnderWay > 0 }) { planning.put(forget) } else { forget() }
+  }
 
   private func giveBlob(_ id: UInt32, _ number: UInt32) {
     let held = held(id)

@@ -10,8 +10,6 @@ typealias HelperStart = BlockingQueue<Void>
 
 /// The session that runs: how it is made ready, told of orders, and ended.
 extension HelperDriver {
-  func tellVCPUsStopped() { tell { $0.tellVCPUsStopped() } }
-
   func interrupt(_ reason: String) {
     tell { $0.interrupt(reason: reason) }
     // Everything may be in the devices, so that only memory is waited for.
@@ -25,7 +23,11 @@ extension HelperDriver {
   func order(_ order: HelperSession.Order) {
     switch order {
     case .round: tell { $0.order(.round) }
-    case .stop: tell { $0.order(.stop) }
+    case .stop:
+      tell { runner in
+        runner.tellVCPUsStopped()
+        runner.order(.stop)
+      }
     case .finish:
       // For this session only, and behind the blobs that came before it; mostly there are none any more, and the guest waits.
       let (runner, ids, isBehind) = state.withLock { ($0.runner, $0.order, $0.blobsUnderWay > 0) }
@@ -207,7 +209,7 @@ extension HelperDriver {
             observer: SessionRunner.Observer(
               note: { [mailbox] note, _ in mailbox.put(.note(note), isUrgent: note.isUrgent) },
               progress: { [mailbox] progress, _ in mailbox.put(.progress(progress)) })
-          ) { ended in
+          ) { [self] ended in
             guard var outcome = ended.outcome else { preconditionFailure("a session ends with an outcome") }
             last(ended, &outcome)
             end(outcome)
@@ -244,6 +246,7 @@ extension SessionNote {
   fileprivate var isUrgent: Bool {
     switch self {
     case .arc(let arc): arc.error != nil
+    case .phase(let name): HelperSession.heeds(phase: name)
     case .stepEnded: false
     default: true
     }

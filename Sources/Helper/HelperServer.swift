@@ -26,6 +26,8 @@ public final class HelperServer {
   private static let mostWaiting = 4096
   /// Microseconds in which a device that is removed has to be let go of.
   private static let removalLimit: UInt64 = 900_000
+  /// Microseconds that news wait: longer than a stop, as far as that is the helper's.
+  private static let newsDelay: UInt64 = 1000
 
   private let socket: PacketSocket
   private let mailbox: HelperMailbox
@@ -34,6 +36,9 @@ public final class HelperServer {
   private let log: (LogLevel, String) -> Void
   private var session: HelperSession
   private var outgoing: [Outgoing] = []
+  /// What a VMM shows and does not act on: it goes out a little later than the rest.
+  private var news: [HelperEvent] = []
+  private var newsDue = UInt64.max
   /// The types of requests that have no reply yet, for their replies.
   private var types: [UInt32: UInt32] = [:]
   /// A device that is removed, and when the request for that is answered at the latest.
@@ -61,9 +66,8 @@ public final class HelperServer {
     session = HelperSession(limits: limits, version: version)
   }
 
-  /// Ends it from another thread, for a signal.
-  /// - Parameter reason: for the log.
-  public func terminate(_ reason: String) { mailbox.put(.terminated(reason)) }
+  /// Ends it from another thread, for a signal; takes the reason, for the log.
+  public var terminate: @Sendable (String) -> Void { { [mailbox] in mailbox.put(.terminated($0)) } }
 
   /// Serves until the end. What is under way then ends with the process, which is to exit; until it has, no device is asked to
   /// change its state any more: see ``DeviceGate``.
@@ -71,12 +75,14 @@ public final class HelperServer {
     var buffer = [UInt8](repeating: 0, count: HelperPacket.maximumSize)
     while true {
       do throws(SystemError) {
+        let due = min(newsDue, removals.map(\.due).min() ?? .max)
         let seen = try mailbox.bell.wait(
-          for: socket.descriptor, writes: !outgoing.isEmpty, until: removals.map(\.due).min())
+          for: socket.descriptor, writes: !outgoing.isEmpty, until: due == .max ? nil : due)
         // Also before a packet: what it is about has to be known.
         if !seen.isEmpty { takeLetters(isRung: seen.contains(.bell)) }
         if seen.contains(.input) { try takePacket(&buffer) }
         endRemovals()
+        if newsDue != .max, newsDue <= monotonicMicroseconds() { sendNews() }
         try sendWaiting()
       } catch {
         // The connection is gone, whatever it is called.
@@ -146,7 +152,6 @@ public final class HelperServer {
         send(reply.packet(to: type, number: number), file)
       case .event(let event): tell(event)
       case .perform(let number, let task): begin(number, task, ReceivedDescriptors())
-      case .tellVCPUsStopped: driver.tellVCPUsStopped()
       case .order(let order): driver.order(order)
       case .interrupt(let reason): driver.interrupt(reason)
       case .declareDead(let id): driver.declareDead(id)
@@ -178,22 +183,43 @@ public final class HelperServer {
   }
 
   private func tell(_ event: HelperEvent) {
-    if outgoing.count > Self.mostWaiting / 2 {
+    if outgoing.count + news.count > Self.mostWaiting / 2 {
       switch event {
       case .progress, .decision, .throttle: return
       default: break
       }
     }
     if let line = event.line { log(event.level, line) }
-    send(event.packet, nil)
+    switch event {
+    case .progress, .arc(_, _, _, error: nil, _):
+      // A guest stands still while its devices make their arcs, and waits for what comes behind these.
+      guard makeRoom() else { break }
+      if news.isEmpty { newsDue = monotonicMicroseconds() + Self.newsDelay }
+      news.append(event)
+    case .arc:
+      // What went before it comes before it.
+      sendNews()
+      send(event.packet, nil)
+    default: send(event.packet, nil)
+    }
+  }
+
+  private func sendNews() {
+    outgoing += news.map { Outgoing(bytes: $0.packet, file: nil) }
+    news = []
+    newsDue = .max
   }
 
   private func send(_ bytes: [UInt8], _ file: SentFile?) {
-    guard outgoing.count < Self.mostWaiting else {
-      outgoing = []
-      return end(1, "the VMM does not read what it is told: it counts as gone")
-    }
-    outgoing.append(Outgoing(bytes: bytes, file: file))
+    if makeRoom() { outgoing.append(Outgoing(bytes: bytes, file: file)) }
+  }
+
+  /// - Returns: whether one more packet may wait. Where none may, that is the end.
+  private func makeRoom() -> Bool {
+    if outgoing.count + news.count < Self.mostWaiting { return true }
+    (outgoing, news, newsDue) = ([], [], .max)
+    end(1, "the VMM does not read what it is told: it counts as gone")
+    return false
   }
 
   private func sendWaiting() throws(SystemError) {

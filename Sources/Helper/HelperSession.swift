@@ -55,8 +55,6 @@ public struct HelperSession: Sendable {
     /// Carry this out for the request of that number. Tasks about one device are done in the order in which they come, and so
     /// are those about memory.
     case perform(UInt32, Task)
-    /// Tell the running session that no vCPU runs.
-    case tellVCPUsStopped
     /// Give the running session an order. ``SessionOrder/finish(vmmStates:)`` gets its states from the blobs that were kept.
     case order(Order)
     /// End the running session: everything goes back.
@@ -75,7 +73,7 @@ public struct HelperSession: Sendable {
   public enum Order: Hashable, Sendable {
     /// The next round.
     case round
-    /// The stop.
+    /// The stop. No vCPU runs.
     case stop
     /// The end of the stream.
     case finish

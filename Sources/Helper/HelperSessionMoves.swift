@@ -52,8 +52,7 @@ extension HelperSession {
     begin(.save)
     pages = save.pages
     waiting[number] = .begin
-    let told = vcpusAreStopped ? [Action.tellVCPUsStopped] : []
-    return enter(.preCopy) + [.perform(number, .save(save, order, declaredLinks))] + told
+    return enter(.preCopy) + [.perform(number, .save(save, order, declaredLinks))]
   }
 
   private mutating func begin(_ load: HelperLoad, _ number: UInt32) throws(HelperFailure) -> [Action] {

@@ -3,11 +3,17 @@ public import Migration
 
 /// What the running session tells, and how it ends.
 extension HelperSession {
+  /// Whether it does anything when the running session enters this part of its way.
+  static func heeds(phase name: String) -> Bool { [goingBack, copying].contains(name) }
+
+  private static let goingBack = "going back"
+  private static let copying = "copying"
+
   mutating func take(_ note: SessionNote) -> [Action] {
     guard run != nil else { return [] }
     switch note {
-    case .phase("going back"): return enter(.goingBack)
-    case .phase("copying") where run == .save && pages == .none: return endQuiescing()
+    case .phase(Self.goingBack): return enter(.goingBack)
+    case .phase(Self.copying) where run == .save && pages == .none: return endQuiescing()
     case .phase, .stepEnded: return []
     case .arc(let arc):
       let id = number(arc.device)

@@ -48,7 +48,7 @@ extension HelperSession {
     case .estimate: return [.reply(number, .estimate(estimate))]
     case .vcpusStopped:
       vcpusAreStopped = true
-      return [.reply(number, .done)] + (run == nil ? [] : [.tellVCPUsStopped])
+      return [.reply(number, .done)]
     case .describe(let id):
       let device = try device(id)
       // A device that is being moved is not asked: its session knows.

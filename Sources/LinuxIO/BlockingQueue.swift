@@ -3,8 +3,6 @@ internal import Glibc
 
 /// A queue between threads: any may put, and one thread takes and waits.
 ///
-/// A taker that can do nothing with the first of several elements may wait for all of them, and is woken once.
-///
 /// Waiting is by the monotonic clock and blocks a thread, so this is nothing for Swift's cooperative pool.
 @safe
 public final class BlockingQueue<Element: Sendable>: @unchecked Sendable {
@@ -12,11 +10,8 @@ public final class BlockingQueue<Element: Sendable>: @unchecked Sendable {
   // condition to wait on, so the lock is pthread's.
   private let lock: UnsafeMutablePointer<pthread_mutex_t>
   private let changed: UnsafeMutablePointer<pthread_cond_t>
-  private var elements: [(element: Element, isUrgent: Bool)] = []
+  private var elements: [Element] = []
   private var head = 0
-  private var urgent = 0
-  /// How many elements the taker that waits is waiting for.
-  private var wanted = 1
   private var isClosed = false
 
   /// An empty queue.
@@ -39,25 +34,18 @@ public final class BlockingQueue<Element: Sendable>: @unchecked Sendable {
   }
 
   /// Adds an element at the end; one that comes after ``close()`` is dropped.
-  /// - Parameter isUrgent: whether it wakes a taker that waits for more than one.
-  public func put(_ element: Element, isUrgent: Bool = true) { _ = offer(element, isUrgent: isUrgent) }
+  public func put(_ element: Element) { _ = offer(element) }
 
   /// The same where it matters whether anybody takes it.
   /// - Returns: whether it was added.
-  public func offer(_ element: Element, isUrgent: Bool = true) -> Bool {
+  public func offer(_ element: Element) -> Bool {
     unsafe pthread_mutex_lock(lock)
     let isOpen = !isClosed
-    if isOpen {
-      elements.append((element, isUrgent))
-      urgent += isUrgent ? 1 : 0
-    }
-    let suffices = isReady(wanted)
+    if isOpen { elements.append(element) }
     unsafe pthread_mutex_unlock(lock)
-    if suffices { unsafe pthread_cond_signal(changed) }
+    if isOpen { unsafe pthread_cond_signal(changed) }
     return isOpen
   }
-
-  private func isReady(_ count: Int) -> Bool { urgent > 0 || elements.count - head >= count }
 
   /// Ends the queue: what is in it can still be taken, then every taker gets nil.
   public func close() {
@@ -68,15 +56,12 @@ public final class BlockingQueue<Element: Sendable>: @unchecked Sendable {
   }
 
   /// Takes the oldest element, waiting for one.
-  /// - Parameters:
-  ///   - deadline: microseconds of the monotonic clock at which to stop waiting; nil waits for ever.
-  ///   - count: with fewer elements than this, none of them urgent, wait on until the deadline.
+  /// - Parameter deadline: microseconds of the monotonic clock at which to stop waiting; nil waits for ever.
   /// - Returns: nil where there is none at the deadline, or once the queue is closed and empty.
-  public func take(until deadline: UInt64? = nil, atLeast count: Int = 1) -> Element? {
+  public func take(until deadline: UInt64? = nil) -> Element? {
     unsafe pthread_mutex_lock(lock)
     defer { unsafe pthread_mutex_unlock(lock) }
-    wanted = max(1, count)
-    while !isReady(wanted), !isClosed {
+    while head == elements.count, !isClosed {
       guard let deadline else {
         unsafe pthread_cond_wait(changed, lock)
         continue
@@ -85,8 +70,7 @@ public final class BlockingQueue<Element: Sendable>: @unchecked Sendable {
       if unsafe pthread_cond_timedwait(changed, lock, &time) == ETIMEDOUT { break }
     }
     guard head < elements.count else { return nil }
-    let (element, isUrgent) = elements[head]
-    urgent -= isUrgent ? 1 : 0
+    let element = elements[head]
     head += 1
     // Taken elements are let go in one go now and then: a queue is short, and shifting it each time is not free.
     if head == elements.count || head >= 64 {

@@ -2,6 +2,7 @@
 internal import Glibc
 public import LinuxIO
 public import Migration
+internal import Synchronization
 
 /// A channel over one open descriptor: a file, a pipe, a terminal, a socket.
 ///
@@ -16,6 +17,7 @@ public final class DescriptorChannel: ConnectedChannel {
   /// Where a file stood when the channel got it.
   private let start: Int?
   private let cancellation: Cancellation
+  private let isCancelled = Atomic(false)
   /// Regular files never make a caller wait, and `poll` says nothing of them.
   private let waits: Bool
   /// A pipe that poll calls writable takes at least so many bytes without waiting.
@@ -40,15 +42,20 @@ public final class DescriptorChannel: ConnectedChannel {
   public func write(_ header: Span<UInt8>, _ payload: Span<UInt8>) throws(ChannelError) {
     var taken = 0
     var mayAskNotToWait = true
+    // Mostly there is room, and asking would cost as much as writing.
+    var mustWait = false
     while taken < header.count + payload.count {
       let first = header.extracting(min(taken, header.count)..<header.count)
       let second = payload.extracting(max(0, taken - header.count)..<payload.count)
+      if waits, isCancelled.load(ordering: .sequentiallyConsistent) {
+        throw ChannelError("writing", channel: name, errno: ErrorNumber(rawValue: ECANCELED))
+      }
       do throws(SystemError) {
         if !waits {
           taken += try descriptor.write(first, second)
           continue
         }
-        try cancellation.wait(for: .write, on: descriptor)
+        if mustWait || !mayAskNotToWait { try cancellation.wait(for: .write, on: descriptor) }
         if mayAskNotToWait {
           taken += try descriptor.write(first, second, waits: false)
         } else {
@@ -59,7 +66,9 @@ public final class DescriptorChannel: ConnectedChannel {
       } catch {
         if error.errno == EOPNOTSUPP, mayAskNotToWait {
           mayAskNotToWait = false
-        } else if error.errno != EAGAIN {
+        } else if error.errno == EAGAIN {
+          mustWait = true
+        } else {
           throw failure("writing", error)
         }
       }
@@ -86,7 +95,10 @@ public final class DescriptorChannel: ConnectedChannel {
     }
   }
 
-  public func cancel() { cancellation.cancel() }
+  public func cancel() {
+    isCancelled.store(true, ordering: .sequentiallyConsistent)
+    cancellation.cancel()
+  }
 
   /// Goes back to where the channel began, where the descriptor is a file.
   /// - Returns: whether it did.

@@ -15,8 +15,9 @@ struct HelperCommand: FerryCommand {
       Before it hears the first word it confines itself to that connection and what comes over it: no other file, socket, \
       process or program (docs/confinement.md). What is refused from then on is a line on standard error.
 
-      It changes nothing unless the VMM asks for it, and ends when the VMM hangs up. Exit status: 0 after a farewell; 1 \
-      where the VMM went in the middle of a move, with a line on where each device is; 3 where it can't confine itself.
+      It changes nothing unless the VMM asks for it, and ends when the VMM hangs up, or at SIGTERM, SIGINT or SIGHUP. Exit \
+      status: 0 after a farewell; 1 in the middle of a move, with a line on where each device is; 3 where it can't confine \
+      itself.
       """)
 
   @OptionGroup(title: "The connection")
@@ -47,7 +48,7 @@ struct HelperCommand: FerryCommand {
     do {
       let confinement = try confinement()
       // Who told systemd's socket wrong is told nothing, and it is served all the same.
-      let notifier = (try? ServiceNotifier.take()) ?? nil
+      var notifier = (try? ServiceNotifier.take()) ?? nil
       let socket = try source.socket(log) { _ = try? notifier?.ready() }
       log(.info, "serving \(try socket.peerCredentials)")
       if let confinement {
@@ -57,8 +58,15 @@ struct HelperCommand: FerryCommand {
         Confinement.raiseLimits()
         log(.warning, "UNCONFINED: whoever takes this process over has all that its user has")
       }
+      // After the confinement, which wants one thread, and before there are others.
+      try SignalDesk.open()
       let server = try HelperServer(socket: socket, version: "vfio-ferry \(VFIOFerry.version)", log: log)
+      SignalDesk.handle { [terminate = server.terminate] signal in
+        if signal != SIGUSR1 { terminate("ended by signal \(signal)") }
+      }
       _ = try? notifier?.ready()
+      // There is nothing else to tell systemd, and a socket that leads out of here is not kept for nothing.
+      notifier = nil
       ending = server.run()
     } catch let error as SystemError {
       throw CommandFailure.failed("\(error)")

@@ -1,14 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
 internal import Engine
 internal import Migration
+internal import Synchronization
 
 /// What a person at a terminal sees of a session: a line that is drawn over and, on request, a line for each event.
-final class SessionDisplay {
+final class SessionDisplay: Sendable {
   private let console: Console
   private let names: [String]
   private let verbose: Bool
-  private var phase = ""
-  private var isDrawn = false
+  private let phase = Mutex("")
+  private let isDrawn = Mutex(false)
 
   init(console: Console, names: [String], verbose: Bool) {
     self.console = console
@@ -20,7 +21,7 @@ final class SessionDisplay {
   func note(_ note: SessionNote, _ now: MonotonicTime) {
     switch note {
     case .phase(let name):
-      phase = name
+      phase.withLock { $0 = name }
       if verbose { say("\(name)") }
     case .arc(let arc):
       guard verbose else { return }
@@ -63,17 +64,20 @@ final class SessionDisplay {
       let amount = Figures.bytes(device.bytes) + (device.expectedBytes.map { " of \(Figures.bytes($0))" } ?? "")
       return "\(name) \(device.state?.name ?? "unknown") \(amount)"
     }
-    draw("\(phase): " + parts.joined(separator: ", "))
+    draw("\(phase.withLock { $0 }): " + parts.joined(separator: ", "))
   }
 
   /// Ends the drawn line.
   func end() {
-    if isDrawn { console.err("\r\u{1b}[K") }
-    isDrawn = false
+    let wasDrawn = isDrawn.withLock { isDrawn in
+      defer { isDrawn = false }
+      return isDrawn
+    }
+    if wasDrawn { console.err("\r\u{1b}[K") }
   }
 
   private func draw(_ text: String) {
-    isDrawn = true
+    isDrawn.withLock { $0 = true }
     // A longer line would wrap, and only its last row would be drawn over.
     console.err("\r\u{1b}[K" + text.prefix(79))
   }

@@ -96,7 +96,7 @@ private func benchStop(_ times: DeviceTimes, _ words: String, roundTrip: Double)
   let devices = 8
   let file = try Descriptor.inMemory(name: "record")
   let helper = try serving(times, devices: devices, record: file.rawValue)
-  let record = DeviceRecord(try file.duplicate())
+  let record = DeviceRecord(file)
   // Takes whatever it is given at once.
   let link = try Descriptor.open("/dev/null", O_WRONLY)
   var added: [Double] = []

@@ -147,7 +147,7 @@ struct SessionModel {
         phase = next
       case .event, .forgetBlobs: break
       case .perform(let number, let task): try begin(number, task)
-      case .tellVCPUsStopped, .interrupt, .declareDead: try demand(run != nil, "\(action) is told to no session")
+      case .interrupt, .declareDead: try demand(run != nil, "\(action) is told to no session")
       case .order(let order):
         try demand(run != nil && !hasCommitted, "\(order) is given to no session")
         if order == .stop { try demand(vcpusAreStopped, "devices are to stop under running vCPUs") }

@@ -165,7 +165,6 @@ struct HelperSessionTests {
     var bench = Bench(devices: [1])
     bench.ask(.vcpusStopped)
     let begin = bench.ask(.beginSave(Bench.save()))
-    #expect(bench.actions.contains(.tellVCPUsStopped))
     let quiesce = bench.ask(.quiesce(bytesSent: 0))
     #expect(bench.actions.contains(.order(.stop)))
     let abort = bench.ask(.abort)

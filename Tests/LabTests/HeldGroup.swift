@@ -85,7 +85,7 @@ final class HeldGroup {
 
   /// Runs a session over a stream from its beginning.
   func run<Machine: SessionMachine>(
-    _ session: Machine, _ stream: Stream, note: @escaping (SessionRunner, SessionNote) -> Void = { _, _ in }
+    _ session: Machine, _ stream: Stream, note: @escaping @Sendable (SessionRunner, SessionNote) -> Void = { _, _ in }
   ) throws -> (session: Machine, outcome: SessionOutcome) {
     let runner = try runner(stream)
     let ended = try runner.run(session, observer: .init(note: { what, _ in note(runner, what) }))

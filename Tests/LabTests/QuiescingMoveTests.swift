@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 import Engine
 import Migration
+import Synchronization
 import Testing
 
 extension LabTests {
@@ -63,11 +64,14 @@ extension LabTests {
       let group = try HeldGroup("back", shape)
       defer { group.remove() }
       for (number, step) in ExpectedWay.save(group.plan).steps.enumerated() {
-        var ended = 0
+        let ended = Mutex(0)
         let outcome = try group.run(try group.saveSession(), try Stream()) { runner, note in
           guard case .stepEnded = note else { return }
-          if ended == number { runner.interrupt(reason: "the test") }
-          ended += 1
+          let before = ended.withLock { ended in
+            defer { ended += 1 }
+            return ended
+          }
+          if before == number { runner.interrupt(reason: "the test") }
         }.outcome
         // On the way to running there is nothing to take back.
         if case .start = step.step {

@@ -1,0 +1,71 @@
+// SPDX-License-Identifier: Apache-2.0
+import Foundation
+import Glibc
+import Testing
+
+@testable import Helper
+@testable import LinuxIO
+
+@Suite("The helper as a program", .serialized)
+struct HelperProcessTests {
+  private static let products = URL(fileURLWithPath: "/proc/self/exe").resolvingSymlinksInPath()
+    .deletingLastPathComponent()
+
+  /// A helper that has answered a hello, and its VMM's end of the connection.
+  private func serving(_ options: [String], environment: [String: String] = [:]) throws -> (Process, PacketSocket) {
+    let (mine, theirs) = try PacketSocket.pair()
+    let process = Process()
+    process.executableURL = Self.products.appendingPathComponent("vfio-ferry")
+    process.arguments = ["helper", "--fd", "0"] + options
+    process.environment = ProcessInfo.processInfo.environment.merging(environment) { $1 }
+    process.standardInput = FileHandle(fileDescriptor: theirs.descriptor.rawValue)
+    process.standardError = FileHandle.nullDevice
+    try process.run()
+    withExtendedLifetime(theirs) {}
+    let hello = HelperRequest.hello(major: 1, minor: 0, features: [], version: "test")
+    try mine.send(hello.packet(number: 1).span)
+    var buffer = [UInt8](repeating: 0, count: HelperPacket.maximumSize)
+    var span = buffer.mutableSpan
+    guard case .packet = try mine.receive(into: &span) else {
+      throw SystemError("greeting", "a helper", errno: EPIPE)
+    }
+    return (process, mine)
+  }
+
+  @Test(
+    "a signal ends it as hanging up does: with a farewell where nothing is under way",
+    arguments: [SIGTERM, SIGINT, SIGHUP], [[], ["--unconfined"]])
+  func signal(signal: Int32, options: [String]) throws {
+    let (process, vmm) = try serving(options)
+    #expect(kill(process.processIdentifier, signal) == 0)
+    process.waitUntilExit()
+    #expect(process.terminationReason == .exit && process.terminationStatus == 0)
+    withExtendedLifetime(vmm) {}
+  }
+
+  @Test("once it is ready it has no way to systemd any more")
+  func notifier() throws {
+    let path = FileManager.default.temporaryDirectory.appendingPathComponent("notified-\(UUID().uuidString)").path
+    let listener = socket(AF_UNIX, Int32(SOCK_DGRAM.rawValue), 0)
+    let descriptor = Descriptor(owning: listener, subject: path)
+    let bound = unsafe try UnixAddress(path).with { unsafe Int(bind(listener, $0, $1)) }
+    try #require(bound == 0)
+    defer { try? FileManager.default.removeItem(atPath: path) }
+    /// Sockets of a helper that serves; of a confined one only root may see them.
+    func sockets(_ environment: [String: String]) throws -> Int {
+      let (process, vmm) = try serving(["--unconfined"], environment: environment)
+      defer {
+        vmm.hangUp()
+        process.waitUntilExit()
+      }
+      let folder = "/proc/\(process.processIdentifier)/fd"
+      return Files.names(in: folder).count { Files.link("\(folder)/\($0)")?.hasPrefix("socket:") == true }
+    }
+    let without = try sockets([:])
+    #expect(try sockets(["NOTIFY_SOCKET": path]) == without)
+    var message = [UInt8](repeating: 0, count: 100)
+    var span = message.mutableSpan
+    let size = try descriptor.read(into: &span)
+    #expect(String(decoding: message.prefix(size), as: UTF8.self) == "READY=1")
+  }
+}
