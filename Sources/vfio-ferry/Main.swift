@@ -104,7 +104,7 @@ struct VFIOFerry: ParsableCommand {
     subcommands: [
       ListCommand.self, ShowCommand.self, StateCommand.self, WalkCommand.self, SaveCommand.self, LoadCommand.self,
       SendCommand.self, ReceiveCommand.self, InspectCommand.self, HelperCommand.self, DirtyCommand.self,
-      TopologyCommand.self, SimulateCommand.self, BudgetCommand.self, TagCommand.self,
+      TopologyCommand.self, SimulateCommand.self, BudgetCommand.self, TagCommand.self, PrepareCommand.self,
     ])
 
   static let version = "0.1.0"
