@@ -116,7 +116,8 @@ let package = Package(
     .testTarget(name: "FuzzTests", dependencies: ["FuzzTargets"], exclude: ["Corpus"], swiftSettings: settings),
     // Described hosts, as folders that look like their sysfs.
     .target(
-      name: "TopologyFixtures", dependencies: ["Topology"], path: "Tests/TopologyFixtures", exclude: ["Descriptions"],
+      name: "TopologyFixtures", dependencies: ["Topology"], path: "Tests/TopologyFixtures",
+      exclude: ["Descriptions", "Exchanges"],
       swiftSettings: settings),
     tests("TopologyTests", ["throttle-holder", "LinuxIO", "Migration", "Topology", "TopologyFixtures"]),
     tests(

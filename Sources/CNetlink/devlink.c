@@ -34,6 +34,9 @@ static bool is_text(const struct nlattr *attribute, const char *text)
 	return attribute && attribute_size(attribute) == (int)size && !memcmp(attribute_bytes(attribute), text, size);
 }
 
+/* Newer than the headers of Debian 12: of Linux 6.2, which writes them DEVLINK_PORT_FN_ATTR_CAPS and …_CAP_MIGRATABLE. */
+enum { function_capabilities = 4, function_attributes = 4, capability_migratable = 1u << 1 };
+
 struct port_search {
 	const char *bus;
 	const char *device;
@@ -43,39 +46,22 @@ struct port_search {
 	/* The address of the function behind it, where the port says it. */
 	uint8_t mac[6];
 	bool has_mac;
-	/* Whether it is made migratable; known where the driver says it. */
-	bool migratable;
-	bool has_migratable;
+	/* What the function can be made to have (selector) and has (value). */
+	struct nla_bitfield32 capabilities;
 };
 
-/*
- * Of Linux 6.2, which the headers may be older than: an attribute of a port's function, and a bit in it. The corresponding C
- * constants are DEVLINK_PORT_FN_ATTR_CAPS and DEVLINK_PORT_FN_CAP_MIGRATABLE.
- */
-enum { function_capabilities = 4, function_migratable = 1 << 1, function_attributes = 4 };
-
-static bool read_migratable(const struct libnl *nl, const struct nlattr *nest, bool *migratable)
+static void look_at_port_function(const struct libnl *nl, const struct nlattr *nest, struct port_search *search)
 {
 	struct nlattr *found[function_attributes + 1];
-	struct nla_bitfield32 capabilities;
+	search->has_mac = false;
+	search->capabilities = (struct nla_bitfield32){0};
 	if (!nest || nl->parse(found, function_attributes, (struct nlattr *)attribute_bytes(nest), attribute_size(nest),
-			       NULL) < 0 ||
-	    !attribute_read(found[function_capabilities], &capabilities, sizeof(capabilities)) ||
-	    !(capabilities.selector & function_migratable))
-		return false;
-	*migratable = capabilities.value & function_migratable;
-	return true;
-}
-
-/* Functions have addresses of other lengths too, as those of InfiniBand do. */
-static bool read_address(const struct libnl *nl, const struct nlattr *nest, uint8_t mac[6])
-{
-	struct nlattr *found[DEVLINK_PORT_FUNCTION_ATTR_MAX + 1];
-	if (!nest || nl->parse(found, DEVLINK_PORT_FUNCTION_ATTR_MAX, (struct nlattr *)attribute_bytes(nest),
-			       attribute_size(nest), NULL) < 0)
-		return false;
+			       NULL) < 0)
+		return;
+	/* Functions have addresses of other lengths too, as those of InfiniBand do. */
 	const struct nlattr *address = found[DEVLINK_PORT_FUNCTION_ATTR_HW_ADDR];
-	return address && attribute_size(address) == 6 && attribute_read(address, mac, 6);
+	search->has_mac = address && attribute_size(address) == 6 && attribute_read(address, search->mac, 6);
+	attribute_read(found[function_capabilities], &search->capabilities, sizeof(search->capabilities));
 }
 
 static void look_at_port(const struct libnl *nl, const struct nlmsghdr *answer, void *context)
@@ -97,8 +83,7 @@ static void look_at_port(const struct libnl *nl, const struct nlmsghdr *answer, 
 		return;
 	search->number = number;
 	search->count++;
-	search->has_mac = read_address(nl, found[DEVLINK_ATTR_PORT_FUNCTION], search->mac);
-	search->has_migratable = read_migratable(nl, found[DEVLINK_ATTR_PORT_FUNCTION], &search->migratable);
+	look_at_port_function(nl, found[DEVLINK_ATTR_PORT_FUNCTION], search);
 }
 
 static int find_port(struct vf_netlink *netlink, const struct port_search *wanted, struct port_search *search,
@@ -141,8 +126,8 @@ int vf_devlink_function_migratable(struct vf_netlink *netlink, const char *bus, 
 	const struct port_search wanted = {.bus = bus, .device = device, .function = function};
 	struct port_search search;
 	int error = find_port(netlink, &wanted, &search, words);
-	*migratable = search.migratable;
-	return error ? error : search.has_migratable ? 0 : ENODATA;
+	*migratable = search.capabilities.value & capability_migratable;
+	return error ? error : search.capabilities.selector & capability_migratable ? 0 : ENODATA;
 }
 
 static struct nl_msg *ask_device(struct vf_netlink *netlink, int command, const char *bus, const char *device, int *built)
@@ -177,6 +162,16 @@ int vf_devlink_eswitch_mode(struct vf_netlink *netlink, const char *bus, const c
 	int error = netlink_ask(netlink, message, built, look_at_mode, &answer, words);
 	*mode = answer.mode;
 	return error ? error : answer.known ? 0 : ENODATA;
+}
+
+int vf_devlink_set_eswitch_mode(struct vf_netlink *netlink, const char *bus, const char *device, uint16_t mode,
+				struct vf_netlink_words *words)
+{
+	int built;
+	struct nl_msg *message = ask_device(netlink, DEVLINK_CMD_ESWITCH_SET, bus, device, &built);
+	if (!built)
+		built = netlink->nl->put(message, DEVLINK_ATTR_ESWITCH_MODE, sizeof(mode), &mode);
+	return netlink_ask(netlink, message, built, NULL, NULL, words);
 }
 
 struct version_answer {
@@ -268,4 +263,33 @@ int vf_devlink_set_rate(struct vf_netlink *netlink, const struct vf_devlink_port
 	if (!built)
 		built = netlink->nl->put(message, DEVLINK_ATTR_RATE_TX_MAX, sizeof(rate), &rate);
 	return netlink_ask(netlink, message, built, NULL, NULL, words);
+}
+
+/* Sets one thing of the function behind a port. */
+static int set_function(struct vf_netlink *netlink, const struct vf_devlink_port *port, int attribute, const void *value,
+			int size, struct vf_netlink_words *words)
+{
+	struct nl_msg *message = start(netlink, DEVLINK_CMD_PORT_SET, 0);
+	struct nlattr *nest = NULL;
+	int built = put_port(netlink->nl, message, port);
+	if (!built && (!(nest = netlink->nl->nest_start(message, DEVLINK_ATTR_PORT_FUNCTION | NLA_F_NESTED)) ||
+		       netlink->nl->put(message, attribute, size, value)))
+		built = -1;
+	if (!built)
+		netlink->nl->nest_end(message, nest);
+	return netlink_ask(netlink, message, built, NULL, NULL, words);
+}
+
+int vf_devlink_set_function_address(struct vf_netlink *netlink, const struct vf_devlink_port *port, const uint8_t mac[6],
+				    struct vf_netlink_words *words)
+{
+	return set_function(netlink, port, DEVLINK_PORT_FUNCTION_ATTR_HW_ADDR, mac, 6, words);
+}
+
+int vf_devlink_set_function_migratable(struct vf_netlink *netlink, const struct vf_devlink_port *port, bool migratable,
+				       struct vf_netlink_words *words)
+{
+	const struct nla_bitfield32 capabilities = {
+		.value = migratable ? capability_migratable : 0, .selector = capability_migratable};
+	return set_function(netlink, port, function_capabilities, &capabilities, sizeof(capabilities), words);
 }

@@ -61,3 +61,24 @@ int vf_link_function(struct vf_netlink *netlink, int interface, uint16_t functio
 	int error = netlink_ask(netlink, message, built, look_at_link, &search, words);
 	return error ? error : search.found ? 0 : ENODATA;
 }
+
+int vf_link_set_function_address(struct vf_netlink *netlink, int interface, uint16_t function, const uint8_t mac[6],
+				 struct vf_netlink_words *words)
+{
+	const struct libnl *nl = netlink->nl;
+	struct ifinfomsg header = {.ifi_family = AF_UNSPEC, .ifi_index = interface};
+	struct ifla_vf_mac address = {.vf = function};
+	struct nlattr *list = NULL, *one = NULL;
+	int built = -1;
+	memcpy(address.mac, mac, 6);
+	struct nl_msg *message = nl->msg_alloc_simple(RTM_SETLINK, 0);
+	if (message && !nl->msg_append(message, &header, sizeof(header), NLMSG_ALIGNTO) &&
+	    (list = nl->nest_start(message, IFLA_VFINFO_LIST | NLA_F_NESTED)) &&
+	    (one = nl->nest_start(message, IFLA_VF_INFO | NLA_F_NESTED)) &&
+	    !nl->put(message, IFLA_VF_MAC, sizeof(address), &address)) {
+		nl->nest_end(message, one);
+		nl->nest_end(message, list);
+		built = 0;
+	}
+	return netlink_ask(netlink, message, built, NULL, NULL, words);
+}

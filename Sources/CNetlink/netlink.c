@@ -37,6 +37,9 @@ static bool find_symbols(void *core, void *generic)
 		{core, "nl_cb_put", &libnl.cb_put},
 		{core, "nl_cb_set", &libnl.cb_set},
 		{core, "nl_cb_err", &libnl.cb_err},
+		{core, "nl_cb_overwrite_recv", &libnl.cb_overwrite_recv},
+		{core, "nl_cb_overwrite_send", &libnl.cb_overwrite_send},
+		{core, "nl_socket_get_cb", &libnl.socket_get_cb},
 		{core, "nlmsg_alloc_simple", &libnl.msg_alloc_simple},
 		{core, "nlmsg_free", &libnl.msg_free},
 		{core, "nlmsg_append", &libnl.msg_append},
@@ -66,7 +69,7 @@ static void load(void)
 	libnl_found = generic && find_symbols(core, generic);
 }
 
-int vf_netlink_open(enum vf_netlink_family family, struct vf_netlink **opened)
+int netlink_make(struct vf_netlink **made)
 {
 	static pthread_once_t once = PTHREAD_ONCE_INIT;
 	pthread_once(&once, load);
@@ -77,7 +80,20 @@ int vf_netlink_open(enum vf_netlink_family family, struct vf_netlink **opened)
 		return ENOMEM;
 	netlink->nl = &libnl;
 	netlink->socket = libnl.socket_alloc();
-	int error = netlink->socket ? 0 : ENOMEM;
+	if (!netlink->socket) {
+		free(netlink);
+		return ENOMEM;
+	}
+	*made = netlink;
+	return 0;
+}
+
+int vf_netlink_open(enum vf_netlink_family family, struct vf_netlink **opened)
+{
+	struct vf_netlink *netlink;
+	int error = netlink_make(&netlink);
+	if (error)
+		return error;
 	/* libnl makes its own numbers of errnos; errno itself is still what the system call left. */
 	errno = 0;
 	if (!error && family == vf_netlink_route && libnl.connect(netlink->socket, NETLINK_ROUTE) < 0)
@@ -181,6 +197,8 @@ int netlink_ask(struct vf_netlink *netlink, struct nl_msg *message, int built, v
 		libnl.cb_set(calls, NL_CB_ACK, NL_CB_CUSTOM, acknowledged, &exchange);
 		libnl.cb_set(calls, NL_CB_FINISH, NL_CB_CUSTOM, finished, &exchange);
 		libnl.cb_err(calls, NL_CB_CUSTOM, refused, &exchange);
+		if (netlink->conversation)
+			netlink_converse(netlink, calls);
 		errno = 0;
 		result = libnl.send_auto(netlink->socket, message);
 		while (result >= 0 && !exchange.ended)

@@ -25,6 +25,9 @@ struct libnl {
 	__typeof__(nl_cb_put) *cb_put;
 	__typeof__(nl_cb_set) *cb_set;
 	__typeof__(nl_cb_err) *cb_err;
+	__typeof__(nl_cb_overwrite_recv) *cb_overwrite_recv;
+	__typeof__(nl_cb_overwrite_send) *cb_overwrite_send;
+	__typeof__(nl_socket_get_cb) *socket_get_cb;
 	__typeof__(nlmsg_alloc_simple) *msg_alloc_simple;
 	__typeof__(nlmsg_free) *msg_free;
 	__typeof__(nlmsg_append) *msg_append;
@@ -42,7 +45,13 @@ struct vf_netlink {
 	const struct libnl *nl;
 	struct nl_sock *socket;
 	int family; /* of generic netlink, else 0 */
+	const struct vf_conversation *conversation; /* in the kernel's place, else NULL */
 };
+
+/* A socket that leads nowhere yet; 0 or an errno. */
+int netlink_make(struct vf_netlink **made);
+/* Has a socket's messages go to its conversation, and come from there. */
+void netlink_converse(struct vf_netlink *netlink, struct nl_cb *calls);
 
 /*
  * Sends a message, which is freed here, and takes every answer to `visit` (which may be NULL) until the kernel says that

@@ -1,8 +1,30 @@
 // SPDX-License-Identifier: Apache-2.0
 internal import Glibc
 
-/// Becoming another program.
+/// Becoming another program, and having another one run.
 public enum Execution {
+  /// Runs a command to its end. It inherits every descriptor that is not close-on-exec, and the environment.
+  /// - Parameter command: the program, looked for in PATH, and its arguments; at least the program.
+  /// - Returns: its exit status; 128 and the signal's number where a signal ended it.
+  public static func run(_ command: [String]) throws(SystemError) -> Int32 {
+    precondition(!command.isEmpty)
+    var arguments: [UnsafeMutablePointer<CChar>?] = unsafe command.map { unsafe strdup($0) }
+    unsafe arguments.append(nil)
+    defer { for index in unsafe arguments.indices { unsafe free(arguments[index]) } }
+    var pid: pid_t = 0
+    let error = unsafe posix_spawnp(&pid, command[0], nil, nil, arguments, environ)
+    if error != 0 { throw SystemError("running", command[0], errno: error) }
+    var status: Int32 = 0
+    while true {
+      let result = unsafe waitpid(pid, &status, 0)
+      let error = errno
+      if result == pid { break }
+      if error != EINTR { throw SystemError("waiting for", command[0], errno: error) }
+    }
+    let signal = status & 0x7f
+    return signal == 0 ? status >> 8 & 0xff : 128 + signal
+  }
+
   /// Replaces this program by a command, which inherits every descriptor that is not close-on-exec, and the
   /// environment. No signal is blocked in it. Returns only to throw.
   /// - Parameter command: the program, looked for in PATH, and its arguments; at least the program.

@@ -5,6 +5,9 @@ internal import Migration
 /// The kernel, over netlink. libnl is loaded with the first request; each request has a socket of its own, in the network
 /// namespace of the calling thread.
 struct KernelNetwork: NetworkControl {
+  /// Answers in the kernel's place; nil for the kernel.
+  var conversation: (any NetlinkConversation)?
+
   func hooks(of interface: Int32) throws(NetlinkError) -> HookHolder? {
     var found = vf_hooks()
     unsafe try ask(vf_netlink_route) { socket, words in unsafe vf_tc_hooks(socket, interface, &found, words) }
@@ -112,17 +115,25 @@ struct KernelNetwork: NetworkControl {
   func ask(
     _ family: vf_netlink_family, _ request: (OpaquePointer, UnsafeMutablePointer<vf_netlink_words>) -> Int32
   ) throws(NetlinkError) {
+    if let conversation { return unsafe try NetlinkReplay(conversation).ask(request) }
     var opened: OpaquePointer?
     let refused = unsafe vf_netlink_open(family, &opened)
     guard refused == 0, let socket = unsafe opened else {
       throw NetlinkError(errno: ErrorNumber(rawValue: refused), words: "")
     }
+    unsafe try Self.ask(socket, request)
+  }
+
+  /// Asks through a socket, and closes it.
+  static func ask(
+    _ socket: OpaquePointer, _ request: (OpaquePointer, UnsafeMutablePointer<vf_netlink_words>) -> Int32
+  ) throws(NetlinkError) {
     defer { unsafe vf_netlink_close(socket) }
     var words = vf_netlink_words()
     let error = unsafe request(socket, &words)
     if error != 0 {
       throw NetlinkError(
-        errno: ErrorNumber(rawValue: error), words: Attribute.harmless(Self.text(&words.text)))
+        errno: ErrorNumber(rawValue: error), words: Attribute.harmless(text(&words.text)))
     }
   }
 

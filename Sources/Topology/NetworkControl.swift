@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
+internal import LinuxIO
 internal import Migration
 
 /// A network interface.
@@ -12,6 +13,18 @@ public struct NetworkInterface: Hashable, Sendable {
   public init(name: String, index: Int32) {
     self.name = name
     self.index = index
+  }
+
+  /// A physical function's own, that is no representor of a virtual one; nil where it has none.
+  /// - Parameter folder: the function's in sysfs.
+  static func ofPhysicalFunction(_ folder: String) -> NetworkInterface? {
+    let name = Files.names(in: "\(folder)/net").first { name in
+      !(Attribute.text("\(folder)/net/\(name)/phys_port_name") ?? "").hasPrefix("pf")
+    }
+    guard let name, let index = Attribute.text("\(folder)/net/\(name)/ifindex").flatMap({ Int32($0) }) else {
+      return nil
+    }
+    return NetworkInterface(name: name, index: index)
   }
 }
 

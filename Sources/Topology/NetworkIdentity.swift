@@ -2,7 +2,7 @@
 internal import CNetlink
 
 /// The mode of a NIC's switch.
-enum SwitchMode: String, Hashable {
+public enum SwitchMode: String, Hashable, Sendable {
   /// Functions are told apart by the NIC alone. The corresponding C constant is `DEVLINK_ESWITCH_MODE_LEGACY`.
   case legacy
   /// Each function has a port on the host's side. The corresponding C constant is `DEVLINK_ESWITCH_MODE_SWITCHDEV`.

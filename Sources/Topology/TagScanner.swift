@@ -122,22 +122,13 @@ public struct TagScanner: Sendable {
       tag[.vlan] = link.priority == 0 ? "\(link.vlan)" : "\(link.vlan) priority \(link.priority)"
     }
     // All zeroes is what the host has not set: then the function's driver chooses one.
-    if let mac, mac.contains(where: { $0 != 0 }) { tag[.mac] = Self.spelled(mac) }
+    if let mac, mac.contains(where: { $0 != 0 }) { tag[.mac] = MACAddress(bytes: mac)?.description }
     if let interface = representor?.interface.index, let filters = try? network?.filters(at: interface) {
       tag[.eswitchFilters] = "\(filters)"
     }
   }
 
-  /// The interface of a physical function that is no representor.
   private func interface(of address: String) -> Int32? {
-    let folder = "\(root.sys)/bus/pci/devices/\(address)/net"
-    let names = Files.names(in: folder).filter { name in
-      !(Attribute.text("\(folder)/\(name)/phys_port_name") ?? "").hasPrefix("pf")
-    }
-    return names.first.flatMap { Attribute.text("\(folder)/\($0)/ifindex") }.flatMap { Int32($0) }
-  }
-
-  private static func spelled(_ mac: [UInt8]) -> String {
-    mac.map { byte in (byte < 16 ? "0" : "") + String(byte, radix: 16) }.joined(separator: ":")
+    NetworkInterface.ofPhysicalFunction("\(root.sys)/bus/pci/devices/\(address)")?.index
   }
 }

@@ -132,7 +132,7 @@ extension ThrottleRecord {
   }
 
   /// A number as Swift writes it: no sign, no zeros before it.
-  fileprivate static func number<Number: FixedWidthInteger>(_ text: Substring) -> Number? {
+  static func number<Number: FixedWidthInteger>(_ text: Substring) -> Number? {
     guard let value = Number(text), "\(value)" == text else { return nil }
     return value
   }

@@ -9,6 +9,7 @@
 #define VFIO_FERRY_CNETLINK_H
 
 #include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
 
 /* A socket. For one thread at a time. */
@@ -136,6 +137,23 @@ int vf_devlink_get_rate(struct vf_netlink *netlink, const struct vf_devlink_port
 int vf_devlink_set_rate(struct vf_netlink *netlink, const struct vf_devlink_port *port, uint64_t rate,
 			struct vf_netlink_words *words);
 
+/* What a NIC's functions are prepared with, before a driver has them. */
+
+/* A DEVLINK_ESWITCH_MODE_…. */
+int vf_devlink_set_eswitch_mode(struct vf_netlink *netlink, const char *bus, const char *device, uint16_t mode,
+				struct vf_netlink_words *words);
+/* The Ethernet address of the function behind a port. */
+int vf_devlink_set_function_address(struct vf_netlink *netlink, const struct vf_devlink_port *port, const uint8_t mac[6],
+				    struct vf_netlink_words *words);
+/*
+ * Whether the function behind a virtual function's port is made to be one that can be migrated; ENOENT for no port, ENODATA
+ * where the port does not say, as its driver knows no such thing. Kernels before 6.2 don't.
+ */
+int vf_devlink_function_migratable(struct vf_netlink *netlink, const char *bus, const char *device, uint16_t function,
+				   bool *migratable, struct vf_netlink_words *words);
+int vf_devlink_set_function_migratable(struct vf_netlink *netlink, const struct vf_devlink_port *port, bool migratable,
+				       struct vf_netlink_words *words);
+
 /* What identifies a function, and the NIC that it is a part of. Nothing is changed. */
 
 /* The mode of a NIC's switch, a DEVLINK_ESWITCH_MODE_…; ENODATA where the answer has none. */
@@ -150,10 +168,6 @@ int vf_devlink_firmware(struct vf_netlink *netlink, const char *bus, const char 
 /* The Ethernet address of the function behind a virtual function's port; ENOENT for no port, ENODATA for no such address. */
 int vf_devlink_function_address(struct vf_netlink *netlink, const char *bus, const char *device, uint16_t function,
 				uint8_t mac[6], struct vf_netlink_words *words);
-/* Whether the function behind a virtual function's port is made migratable; ENOENT for no port, ENODATA where it does not say. */
-int vf_devlink_function_migratable(struct vf_netlink *netlink, const char *bus, const char *device, uint16_t function,
-				   bool *migratable, struct vf_netlink_words *words);
-
 /* A virtual function as its physical function's interface has it. */
 struct vf_link_function {
 	uint8_t mac[6];
@@ -165,5 +179,22 @@ struct vf_link_function {
 /* ENODATA where the interface knows no function of that number. */
 int vf_link_function(struct vf_netlink *netlink, int interface, uint16_t function, struct vf_link_function *facts,
 		     struct vf_netlink_words *words);
+/* Gives a virtual function another Ethernet address. The interface is the physical function's. */
+int vf_link_set_function_address(struct vf_netlink *netlink, int interface, uint16_t function, const uint8_t mac[6],
+				 struct vf_netlink_words *words);
+
+/*
+ * A conversation that was written down, in the kernel's place: for tests of what hardware is needed for. Each request is
+ * handed to `request`, and each answer is what `answer` returns: how many bytes it has put into a buffer of that size, 0
+ * for none left. Whoever answers finds port and sequence number in the request, which are other ones each time.
+ */
+struct vf_conversation {
+	void *context;
+	void (*request)(void *context, const uint8_t *bytes, size_t size);
+	size_t (*answer)(void *context, uint8_t *bytes, size_t size);
+};
+
+/* A socket in name only. `family` is the number that the kernel would have given devlink; `conversation` must outlive it. */
+int vf_netlink_replay(const struct vf_conversation *conversation, int family, struct vf_netlink **netlink);
 
 #endif

@@ -1,0 +1,166 @@
+// SPDX-License-Identifier: Apache-2.0
+internal import LinuxIO
+internal import Migration
+
+/// What there was before a physical function was prepared: each setting's value is written down before it is changed, so that
+/// all of it is there after a crash. It is text, one fact in a line, settings in the order in which they were changed:
+///
+///     vfio-ferry prepared 1
+///     device pci 0000:3b:00.0
+///     boot 1c0e4d5a-…                       this run of the machine: the next one begins with nothing prepared
+///     was switch-mode legacy
+///     was autoprobe 1
+///     was functions 0
+///     was address 0 00:00:00:00:00:00       of virtual function 0
+///     was driver 0 -                        a dash is an empty value
+///     end
+struct PreparationRecord: Hashable {
+  struct Entry: Hashable {
+    var setting: PreparationSetting
+    /// What it was.
+    var value: String
+  }
+
+  var bus: String
+  var device: String
+  var boot: String
+  var entries: [Entry]
+
+  /// More than any record has: eight lines for each of a thousand functions.
+  static let maximumSize = 1 << 20
+
+  /// Its name in its folder.
+  var name: String { "\(bus)-\(device)" }
+
+  /// The record as it is written.
+  var text: String {
+    let lines = entries.map { "was \($0.setting.recorded) \($0.value.isEmpty ? "-" : $0.value)" }
+    return ([Self.heading, "device \(bus) \(device)", "boot \(boot)"] + lines + ["end", ""]).joined(separator: "\n")
+  }
+
+  private static let heading = "vfio-ferry prepared 1"
+
+  init(bus: String, device: String, boot: String, entries: [Entry] = []) {
+    self.bus = bus
+    self.device = device
+    self.boot = boot
+    self.entries = entries
+  }
+
+  /// Reads a record; nil where it is not exactly what ``text`` writes.
+  init?(_ bytes: [UInt8]) {
+    guard bytes.count <= Self.maximumSize, bytes.allSatisfy({ (0x20...0x7e).contains($0) || $0 == 10 }) else {
+      return nil
+    }
+    let lines = String(decoding: bytes, as: UTF8.self).split(separator: "\n", omittingEmptySubsequences: false)
+    guard lines.count >= 5, lines[0] == Self.heading else { return nil }
+    let device = lines[1].split(separator: " ", omittingEmptySubsequences: false)
+    let boot = lines[2].split(separator: " ", omittingEmptySubsequences: false)
+    guard device.count == 3, device[0] == "device", device[1...].allSatisfy({ ThrottleRecord.isName($0, most: 64) }),
+      boot.count == 2, boot[0] == "boot", ThrottleRecord.isName(boot[1], most: 64)
+    else { return nil }
+    self.init(bus: String(device[1]), device: String(device[2]), boot: String(boot[1]))
+    for line in lines.dropFirst(3).dropLast(2) {
+      guard let entry = Entry(line.split(separator: " ", omittingEmptySubsequences: false)) else { return nil }
+      entries.append(entry)
+    }
+    guard text.utf8.elementsEqual(bytes) else { return nil }
+  }
+}
+
+extension PreparationRecord.Entry {
+  fileprivate init?(_ fields: [Substring]) {
+    guard fields.first == "was", let value = fields.last, ThrottleRecord.isName(value, most: 64),
+      let setting = PreparationSetting(recorded: fields.dropFirst().dropLast())
+    else { return nil }
+    self.init(setting: setting, value: value == "-" ? "" : String(value))
+  }
+}
+
+extension PreparationSetting {
+  fileprivate var recorded: String {
+    switch self {
+    case .module(let name): preconditionFailure("\(name) stays loaded, so nothing of it is written down")
+    case .switchMode: "switch-mode"
+    case .autoprobe: "autoprobe"
+    case .functions: "functions"
+    case .address(let number): "address \(number)"
+    case .migratable(let number): "migratable \(number)"
+    case .driverOverride(let number): "driver-override \(number)"
+    case .driver(let number): "driver \(number)"
+    }
+  }
+
+  fileprivate init?(recorded fields: ArraySlice<Substring>) {
+    guard let kind = fields.first, let last = fields.last, (1...2).contains(fields.count) else { return nil }
+    let number: UInt16? = fields.count == 2 ? ThrottleRecord.number(last) : nil
+    switch (kind, fields.count, number.map(Int.init)) {
+    case ("switch-mode", 1, _): self = .switchMode
+    case ("autoprobe", 1, _): self = .autoprobe
+    case ("functions", 1, _): self = .functions
+    case ("address", 2, let number?): self = .address(number)
+    case ("migratable", 2, let number?): self = .migratable(number)
+    case ("driver-override", 2, let number?): self = .driverOverride(number)
+    case ("driver", 2, let number?): self = .driver(number)
+    default: return nil
+    }
+  }
+}
+
+/// Where the records are, and one of them, held while its device is being changed: two runs never change one device at once.
+struct PreparationFolder: Sendable {
+  let folder: PrivateFolder
+  let proc: String
+
+  /// `/run/vfio-ferry/prepared` on the real system.
+  init(root: SystemRoot) {
+    folder = PrivateFolder(path: "\(root.prefix)/run/vfio-ferry/prepared")
+    proc = root.proc
+  }
+
+  /// What became of a look for a record.
+  enum Found {
+    case none
+    case held(HeldText, PreparationRecord)
+    case anothers
+    /// It can't be believed, or read: why.
+    case damaged(String)
+  }
+
+  func find(_ name: String, boot: String) -> Found {
+    guard folder.exists else { return .none }
+    do throws(SystemError) {
+      try folder.check()
+      guard let held = try folder.claim(name) else { return folder.names.contains(name) ? .anothers : .none }
+      removeUnfinished(name)
+      guard let record = PreparationRecord(try held.read(maximum: PreparationRecord.maximumSize)), record.name == name
+      else {
+        return .damaged("\(folder.path)/\(name) is damaged: look what is set, put it back by hand, and remove it")
+      }
+      guard record.boot == boot else {
+        held.remove()
+        return .none
+      }
+      return .held(held, record)
+    } catch {
+      return .damaged("\(error)")
+    }
+  }
+
+  /// Writes a record down, in place of the one that is held.
+  /// - Returns: the new one, held.
+  func write(_ record: PreparationRecord, over held: HeldText?) throws(SystemError) -> HeldText {
+    let process = try ProcessIdentity.current(proc: proc)
+    let temporary = "\(record.name).\(process.pid)-\(process.startTicks)\(ThrottleFolder.unfinished)"
+    if let held { return try folder.replace(held, record.text, temporary: temporary) }
+    try folder.make()
+    return try folder.add(record.name, record.text, temporary: temporary)
+  }
+
+  /// What a run was writing when it was killed.
+  private func removeUnfinished(_ name: String) {
+    for other in folder.names where other.hasPrefix("\(name).") && other.hasSuffix(ThrottleFolder.unfinished) {
+      (try? folder.claim(other))?.remove()
+    }
+  }
+}

@@ -1,0 +1,121 @@
+// SPDX-License-Identifier: Apache-2.0
+import ArgumentParser
+import Foundation
+import Testing
+import Topology
+import TopologyFixtures
+
+@testable import vfio_ferry
+
+struct PrepareCommandTests {
+  private let host: FixtureHost
+  private let name = "0000:3b:00.0"
+
+  init() throws {
+    host = try FixtureHost(
+      text: """
+        iommu on
+        host pci0000:3a node=0
+          3a:00.0 root-port acs=sv,rr link=16.0x16
+            3b:00.0 endpoint id=15b3:101d driver=mlx5_core group=40 sriov
+        """)
+    let home = host.path(of: name)
+    for (file, text) in [
+      ("sriov_numvfs", "0"), ("sriov_totalvfs", "8"), ("sriov_drivers_autoprobe", "1"), ("sriov_offset", "2"),
+      ("sriov_stride", "1"), ("sriov_vf_device", "101e"),
+      ("modalias", "pci:v000015B3d0000101Dsv000015B3sd00000043bc02sc00i00"),
+    ] {
+      try host.write("\(home)/\(file)", text)
+    }
+    try host.make("sys/bus/pci/drivers/vfio-pci")
+    try host.write("proc/sys/kernel/osrelease", "6.12.30-amd64")
+    try host.write("proc/sys/kernel/random/boot_id", "1c0e4d5a-0000-4000-8000-000000000001")
+    try host.write(
+      "lib/modules/6.12.30-amd64/modules.alias", "alias vfio_pci:v000015B3d0000101Esv*sd*bc*sc*i* mlx5_vfio_pci")
+  }
+
+  private func run(_ arguments: String...) throws -> (out: String, err: String, failure: CommandFailure?) {
+    let collector = Collector()
+    var failure: CommandFailure?
+    do {
+      try PrepareCommand.parse(arguments).execute(collector.console, root: host.root)
+    } catch let error as CommandFailure {
+      failure = error
+    }
+    return (collector.out.components(separatedBy: host.folder.path).joined(), collector.err, failure)
+  }
+
+  @Test("a dry run tells every write, the module to load among them, and needs nothing but sysfs")
+  func dryRun() throws {
+    let told = try run(name, "--vfs", "1", "--dry-run")
+    #expect(told.failure == nil, "\(told)")
+    #expect(
+      told.out == """
+        modprobe mlx5_vfio_pci
+        echo 0 > /sys/bus/pci/devices/0000:3b:00.0/sriov_drivers_autoprobe
+        echo 1 > /sys/bus/pci/devices/0000:3b:00.0/sriov_numvfs
+        echo 1 > /sys/bus/pci/devices/0000:3b:00.0/sriov_drivers_autoprobe
+        devlink port function set pci/0000:3b:00.0/<port of VF 0> migratable enable   # where the device knows of it
+        echo mlx5_vfio_pci > /sys/bus/pci/devices/0000:3b:00.2/driver_override
+        echo 0000:3b:00.2 > /sys/bus/pci/drivers/mlx5_vfio_pci/bind
+
+        """)
+    #expect(!FileManager.default.fileExists(atPath: host.folder.path + "/run"))
+    let chosen = try run(name, "--vfs", "1", "--driver", "vfio-pci", "--dry-run")
+    #expect(chosen.out.hasPrefix("echo 0 >") && chosen.out.contains("drivers/vfio-pci/bind"), "\(chosen)")
+  }
+
+  @Test("what no file names is nothing to prepare, and nothing at all with --configured; a file is found by its pf")
+  func files() throws {
+    #expect(try run(name).failure?.status == .nothing)
+    #expect(try run("--all").failure?.status == .nothing)
+    for subject in [name, "0000:99:00.0"] {
+      let silent = try run("--configured", subject)
+      #expect(silent.out.isEmpty && silent.err.isEmpty && silent.failure == nil)
+    }
+    try host.write("etc/vfio-ferry/prepare.d/a.toml", "pf = \"pci-0000:3b:00.0\"\nvfs = 3\ndriver = \"vfio-pci\"")
+    for arguments in [
+      ["--configured", name], [name], ["--all"], ["\(host.folder.path)/etc/vfio-ferry/prepare.d/a.toml"],
+    ] {
+      let collector = Collector()
+      try PrepareCommand.parse(arguments + ["--dry-run"]).execute(collector.console, root: host.root)
+      #expect(collector.out.contains("echo 3 > "), "\(arguments)")
+    }
+    try host.write("etc/vfio-ferry/prepare.d/a.toml", "pf = \"0000:3b:00.0\"\nvfs = \"3\"")
+    for arguments in [["--configured", name], [name], ["--all"]] {
+      #expect(throws: CommandFailure.self) {
+        try PrepareCommand.parse(arguments).execute(Collector().console, root: host.root)
+      }
+    }
+    let failure = try run(name).failure
+    #expect(
+      failure?.status == .misuse
+        && failure?.message.hasSuffix("a.toml:2: vfs is a string, and has to be a number") == true)
+    // What a file names and what is none is an error, and not silence.
+    try host.write("etc/vfio-ferry/prepare.d/a.toml", "pf = \"0000:3a:00.0\"\nvfs = 3")
+    #expect(try run("--configured", "0000:3a:00.0").failure?.status == .nothing)
+  }
+
+  @Test("the exit status says whether there is no such device, or it may not be")
+  func statuses() throws {
+    #expect(try run("0000:99:00.0", "--vfs", "1").failure?.status == .nothing)
+    #expect(try run("0000:3a:00.0", "--vfs", "1").failure?.status == .nothing)
+    #expect(try run(name, "--vfs", "9").failure?.status == .refused)
+    #expect(try run(name, "--vfs", "1", "--eswitch", "switchdev").failure?.status == .refused)
+    let nothing = try run(name, "--undo", "--dry-run")
+    #expect(nothing.failure == nil && nothing.err.contains("nothing to undo"), "\(nothing)")
+  }
+
+  @Test(
+    "options that make no sense together are misuse",
+    arguments: [
+      [], ["--all", "0000:3b:00.0"], ["0000:3b:00.0", "--eswitch", "legacy"], ["0000:3b:00.0", "--vfs", "0"],
+      ["0000:3b:00.0", "--vfs", "1", "--undo"], ["--all", "--undo"], ["0000:3b:00.0", "--configured", "--undo"],
+      ["0000:3b:00.0", "--vfs", "1", "--eswitch", "on"], ["0000:3b:00.0", "--vfs", "1", "--mac", "1"],
+      ["0000:3b:00.0", "--vfs", "1", "--mac", "01:00:00:00:00:01"], ["0000:3b:00.0", "--vfs", "1", "--driver", "a/b"],
+      ["0000:3b:00.0", "--vfs", "1", "--mac", "02:00:00:00:00:01", "--mac", "02:00:00:00:00:02"],
+    ])
+  func misuse(_ arguments: [String]) {
+    #expect(throws: (any Error).self) { try PrepareCommand.parse(arguments) }
+  }
+}

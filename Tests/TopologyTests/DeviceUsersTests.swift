@@ -1,0 +1,80 @@
+// SPDX-License-Identifier: Apache-2.0
+import Foundation
+import Testing
+import TopologyFixtures
+
+@testable import Topology
+
+@Suite("Who uses a device by its driver")
+struct DeviceUsersTests {
+  private let host: FixtureHost
+  private let address = "0000:17:00.0"
+  private var folder: String { "\(host.root.sys)/bus/pci/devices/\(address)" }
+
+  init() throws { host = try FixtureHost(.server) }
+
+  private func users(_ addresses: [String: [String]] = [:]) -> [String] {
+    DeviceUsers(root: host.root, addresses: { addresses }).all(of: folder)
+  }
+
+  /// A descriptor of a process as the kernel shows it, which knows no folder of a test's.
+  private func open(_ path: String, _ node: String) throws {
+    try FileManager.default.createSymbolicLink(atPath: "\(host.folder.path)/\(path)", withDestinationPath: node)
+  }
+
+  private func interface(_ name: String, flags: String) throws -> String {
+    let home = "\(host.path(of: address))/net/\(name)"
+    try host.write("\(home)/flags", flags)
+    return home
+  }
+
+  @Test("an interface that is up with an address, or a part of another, is in use; others are not")
+  func interfaces() throws {
+    #expect(users() == [])
+    let home = try interface("ens1", flags: "0x1003")
+    #expect(users() == [])
+    #expect(users(["lo": ["127.0.0.1"]]) == [])
+    #expect(users(["ens1": ["192.0.2.1", "2001:db8::1"]]) == ["its interface ens1 is up with 192.0.2.1, 2001:db8::1"])
+    try host.write("\(home)/flags", "0x1002")
+    #expect(users(["ens1": ["192.0.2.1"]]) == [])
+    try host.link("\(home)/master", to: "sys/class/net/bond0")
+    #expect(users() == ["its interface ens1 is a part of bond0"])
+  }
+
+  @Test("a representor is not the function's own interface")
+  func representors() throws {
+    let home = try interface("ens1pf0vf0", flags: "0x1003")
+    try host.write("\(home)/phys_port_name", "pf0vf0")
+    #expect(users(["ens1pf0vf0": ["192.0.2.1"]]) == [])
+  }
+
+  @Test("a block device that is mounted, held by another, swap, or open in a process is in use")
+  func blockDevices() throws {
+    let home = "\(host.path(of: address))/nvme/nvme0/nvme0n1"
+    try host.write("\(home)/dev", "259:0")
+    try host.link("sys/class/block/nvme0n1", to: home)
+    try host.write("sys/devices/virtual/block/loop0/dev", "7:0")
+    try host.link("sys/class/block/loop0", to: "sys/devices/virtual/block/loop0")
+    try host.write("proc/self/mountinfo", "22 1 7:0 / / rw shared:1 - ext4 /dev/loop0 rw")
+    try host.write("proc/swaps", "Filename Type Size Used Priority\n/dev/nvme0n12 partition 8 0 -2")
+    #expect(users() == [])
+    try host.write("proc/self/mountinfo", "22 1 259:0 / /data rw shared:1 - ext4 /dev/nvme0n1 rw")
+    try host.make("\(home)/holders/dm-0")
+    try host.write("proc/swaps", "Filename Type Size Used Priority\n/dev/nvme0n1 partition 8 0 -2")
+    try host.write("proc/4711/comm", "qemu-system-x86")
+    try host.make("proc/4711/fd")
+    try host.link("proc/4711/fd/7", to: "dev/nvme0n1")
+    #expect(
+      users() == ["its nvme0n1 is mounted at /data", "its nvme0n1 is a part of dm-0", "its nvme0n1 is swap"])
+    try open("proc/4711/fd/8", "/dev/nvme0n1")
+    #expect(users().last == "process 4711 (qemu-system-x86) has /dev/nvme0n1 open")
+  }
+
+  @Test("an RDMA device that a process has open is in use")
+  func verbs() throws {
+    try host.make("\(host.path(of: address))/infiniband_verbs/uverbs3")
+    try host.make("proc/88/fd")
+    try open("proc/88/fd/3", "/dev/infiniband/uverbs3")
+    #expect(users() == ["process 88 has /dev/infiniband/uverbs3 open"])
+  }
+}

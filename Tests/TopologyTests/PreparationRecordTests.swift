@@ -1,0 +1,53 @@
+// SPDX-License-Identifier: Apache-2.0
+import Foundation
+import Testing
+
+@testable import Topology
+
+@Suite("The record of what was there before")
+struct PreparationRecordTests {
+  static let text = """
+    vfio-ferry prepared 1
+    device pci 0000:3b:00.0
+    boot 1c0e4d5a-0000-4000-8000-000000000001
+    was switch-mode legacy
+    was autoprobe 1
+    was functions 0
+    was address 0 00:00:00:00:00:00
+    was migratable 0 disable
+    was driver-override 0 -
+    was driver 11 mlx5_core
+    end
+
+    """
+
+  @Test("is read as it was written")
+  func round() throws {
+    let record = try #require(PreparationRecord(Array(Self.text.utf8)))
+    #expect(record.text == Self.text && record.name == "pci-0000:3b:00.0")
+    #expect(record.entries.count == 7)
+    #expect(record.entries[5] == .init(setting: .driverOverride(0), value: ""))
+    #expect(record.entries[6] == .init(setting: .driver(11), value: "mlx5_core"))
+  }
+
+  @Test(
+    "is not believed where it is anything else",
+    arguments: [
+      ("prepared 1", "prepared 2"), ("device pci", "device"), ("0000:3b:00.0", "../../etc"), ("end\n", ""),
+      ("was autoprobe 1\n", "was autoprobe\n"), ("was autoprobe 1\n", "was autoprobe 1 1\n"),
+      ("functions 0", "functions"),
+      ("address 0 ", "address -1 "), ("address 0 ", "address 00 "), ("driver 11", "driver 70000"),
+      ("was driver", "is driver"),
+      ("legacy", "le/gacy"), ("legacy\n", "legacy \n"), ("legacy", "l\u{1b}"), ("boot 1c0e4d5a", "boot  1c0e4d5a"),
+    ])
+  func damaged(_ change: (from: String, to: String)) {
+    let text = Self.text.components(separatedBy: change.from).joined(separator: change.to)
+    #expect(text != Self.text)
+    #expect(PreparationRecord(Array(text.utf8)) == nil)
+  }
+
+  @Test("cut anywhere it is none")
+  func cut() {
+    for count in 0..<Self.text.utf8.count { #expect(PreparationRecord(Array(Self.text.utf8.prefix(count))) == nil) }
+  }
+}
