@@ -32,6 +32,7 @@ public final class HelperServer {
   /// Tests that go on in the same process end with it what is under way.
   let driver: HelperDriver
   private let log: (LogLevel, String) -> Void
+  private let metrics: HelperMetrics?
   private var session: HelperSession
   private var outgoing: [Outgoing] = []
   /// The types of requests that have no reply yet, for their replies.
@@ -49,12 +50,14 @@ public final class HelperServer {
   /// - Parameters:
   ///   - socket: the connection; it is the server's from now on.
   ///   - version: of the program, for the VMM's log.
+  ///   - metrics: counts what happens; nil where nobody wants to know.
   ///   - log: takes a line.
   public init(
     socket: PacketSocket, host: any HelperHost = KernelHost(), limits: HelperLimits = HelperLimits(), version: String,
-    log: @escaping (LogLevel, String) -> Void = { _, _ in }
+    metrics: HelperMetrics? = nil, log: @escaping (LogLevel, String) -> Void = { _, _ in }
   ) throws(SystemError) {
     self.socket = socket
+    self.metrics = metrics
     self.log = log
     mailbox = try HelperMailbox()
     driver = try HelperDriver(host: host, limits: limits, mailbox: mailbox)
@@ -77,6 +80,7 @@ public final class HelperServer {
         if !seen.isEmpty { takeLetters(isRung: seen.contains(.bell)) }
         if seen.contains(.input) { try takePacket(&buffer) }
         endRemovals()
+        metrics?.take(devices: session.order.count)
         try sendWaiting()
       } catch {
         // The connection is gone, whatever it is called.
@@ -178,6 +182,7 @@ public final class HelperServer {
   }
 
   private func tell(_ event: HelperEvent) {
+    metrics?.take(event) { session.status }
     if outgoing.count > Self.mostWaiting / 2 {
       switch event {
       case .progress, .decision, .throttle: return
