@@ -48,6 +48,7 @@ let package = Package(
     // These load their library when it is first needed: see Sources/CPCI/pci.c.
     .target(name: "CPCI"),
     .target(name: "CIBVerbs"),
+    .target(name: "CUdev"),
     .target(name: "CConfinement"),
     .target(name: "CZlib"),
     // Its headers have a folder of their own, which a package can name only through a link (pkg-config would link, too).
@@ -56,15 +57,16 @@ let package = Package(
     layer("Migration", []),
     layer("VFIO", ["LinuxIO", "Migration", "CVFIO"]),
     layer("Simulation", ["Migration"]),
-    layer("Topology", ["CIBVerbs", "CNetlink", "CPCI", "CZlib", "LinuxIO", "Migration"]),
+    layer("Topology", ["CIBVerbs", "CNetlink", "CPCI", "CUdev", "CZlib", "LinuxIO", "Migration"]),
     layer("Transport", ["LinuxIO", "Migration", "CXXHash"]),
     layer("Engine", ["LinuxIO", "Migration"]),
-    layer("Helper", ["CVFIO", "Engine", "LinuxIO", "Migration", "Topology", "Transport", "VFIO"]),
+    layer("Metrics", ["LinuxIO"]),
+    layer("Helper", ["CVFIO", "Engine", "LinuxIO", "Metrics", "Migration", "Topology", "Transport", "VFIO"]),
     .executableTarget(
       name: "vfio-ferry",
       dependencies: [
         "LinuxIO", "Migration", "VFIO", "Simulation", "Topology", "Transport", "Engine", "Helper",
-        argumentParser,
+        "Metrics", argumentParser,
       ],
       swiftSettings: settings),
     // Stand-ins for a VMM, for the lab: they share no code with the layers above.
@@ -98,6 +100,7 @@ let package = Package(
     .target(
       name: "FakeDevices", dependencies: ["LinuxIO", "Migration"], path: "Tests/FakeDevices", swiftSettings: settings),
     tests("EngineTests", ["CVFIO", "Engine", "FakeDevices", "LinuxIO", "Migration", "Simulation", "Transport"]),
+    tests("MetricsTests", ["LinuxIO", "Metrics"]),
     tests(
       "HelperTests",
       [
@@ -122,7 +125,10 @@ let package = Package(
     tests("TopologyTests", ["throttle-holder", "LinuxIO", "Migration", "Topology", "TopologyFixtures"]),
     tests(
       "CommandTests",
-      ["vfio-ferry", "LinuxIO", "Migration", "Simulation", "Topology", "TopologyFixtures", "Transport", argumentParser]),
+      [
+        "vfio-ferry", "Helper", "LinuxIO", "Migration", "Simulation", "Topology", "TopologyFixtures", "Transport",
+        argumentParser,
+      ]),
     // Runs in the lab only; see tools/test.
     tests(
       "LabTests",

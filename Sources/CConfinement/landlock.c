@@ -37,9 +37,10 @@ int vf_landlock_make(int version)
 	return (int)syscall(CALL_LANDLOCK_CREATE_RULESET, &all, sizeof(all), 0);
 }
 
-int vf_landlock_allow_reading(int rules, const char *path)
+/* Allows these for what is at the path, and those for all below it where that is a folder. */
+static int allow(int rules, const char *path, uint64_t of_file, uint64_t of_folder)
 {
-	struct path_rule rule = {.allowed = ACCESS_READ_FILE};
+	struct path_rule rule = {.allowed = of_file};
 	struct stat status;
 	int result = -1;
 	int error;
@@ -49,13 +50,23 @@ int vf_landlock_allow_reading(int rules, const char *path)
 		return -1;
 	if (fstat(rule.folder, &status) == 0) {
 		if (S_ISDIR(status.st_mode))
-			rule.allowed |= ACCESS_READ_FOLDER;
+			rule.allowed |= of_folder;
 		result = (int)syscall(CALL_LANDLOCK_ADD_RULE, rules, RULE_PATH_BENEATH, &rule, 0);
 	}
 	error = errno;
 	close(rule.folder);
 	errno = error;
 	return result;
+}
+
+int vf_landlock_allow_reading(int rules, const char *path)
+{
+	return allow(rules, path, ACCESS_READ_FILE, ACCESS_READ_FOLDER);
+}
+
+int vf_landlock_allow_files_in(int rules, const char *folder)
+{
+	return allow(rules, folder, ACCESS_WRITE_FILE, ACCESS_MAKE_FILE | ACCESS_REMOVE_FILE);
 }
 
 int vf_landlock_enforce(int rules)

@@ -19,10 +19,13 @@ enum { ASK_VERSION = 1 };
 /* landlock_add_rule: the only kind that is used here. */
 enum { RULE_PATH_BENEATH = 1 };
 
-/* What can be refused of files and folders, by bit. Reading is these two; all up to the highest of a version are refused. */
+/* What can be refused of files and folders, by bit, as far as it is allowed here; all up to the highest of a version are refused. */
 enum {
+	ACCESS_WRITE_FILE = 1 << 1,
 	ACCESS_READ_FILE = 1 << 2,
 	ACCESS_READ_FOLDER = 1 << 3,
+	ACCESS_REMOVE_FILE = 1 << 5,
+	ACCESS_MAKE_FILE = 1 << 8,
 };
 
 /* How many of these bits a version knows. */

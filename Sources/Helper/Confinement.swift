@@ -12,6 +12,11 @@ public struct Confinement: Sendable {
   /// Whom to become; nil to stay who it is.
   public var user: ProcessUser?
 
+  /// Folders in which it goes on making and removing files of its own: those of its metrics, where it has any.
+  public var folders: [String] = []
+  /// Whether it goes on accepting connections to a socket that it listens on: that of its metrics.
+  public var accepts = false
+
   /// - Parameter user: whom to become.
   public init(user: ProcessUser? = nil) { self.user = user }
 
@@ -46,12 +51,14 @@ public struct Confinement: Sendable {
     guard Files.names(in: "/proc/self/task").count == 1 else { throw .threads }
     do {
       // What needs a library, a file or a privilege comes first.
-      let filter = try SystemCallFilter(Self.calls)
+      let filter = try SystemCallFilter(
+        Self.calls + (folders.isEmpty ? [] : Self.files) + (accepts ? [.call("accept4")] : []))
       PCIScanner.keepLibrary()
       Self.raiseLimits()
       try Descriptor.closeAll(but: kept)
       let rules = try FileRules()
       for path in Self.readable { try rules?.allowReading(path) }
+      for folder in folders { try rules?.allowFiles(in: folder) }
 
       if let user { try ProcessPrivileges.become(user) }
       // Root without these is kept from the registers of PCI functions that say who can reach whom; by calls and files it is

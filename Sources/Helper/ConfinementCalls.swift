@@ -31,6 +31,11 @@ extension Confinement {
     .call("access"), .call("faccessat"), .call("faccessat2"), .call("getdents64"), .call("getcwd"),
   ]
 
+  /// For a helper with metrics: names of files, in the folders in which Landlock allows it. Making one is opening it.
+  static let files: [SystemCallFilter.Rule] = [
+    .call("rename"), .call("renameat"), .call("renameat2"), .call("unlink"), .call("unlinkat"),
+  ]
+
   /// Memory, none of which can be made a program.
   private static let memory: [SystemCallFilter.Rule] = [
     .call("mmap", argument: 2, mask: UInt64(PROT_EXEC), is: 0),

@@ -34,6 +34,7 @@ public final class HelperServer {
   /// Tests that go on in the same process end with it what is under way.
   let driver: HelperDriver
   private let log: (LogLevel, String) -> Void
+  private let metrics: HelperMetrics?
   private var session: HelperSession
   private var outgoing: [Outgoing] = []
   /// What a VMM shows and does not act on: it goes out a little later than the rest.
@@ -54,12 +55,14 @@ public final class HelperServer {
   /// - Parameters:
   ///   - socket: the connection; it is the server's from now on.
   ///   - version: of the program, for the VMM's log.
+  ///   - metrics: counts what happens; nil where nobody wants to know.
   ///   - log: takes a line.
   public init(
     socket: PacketSocket, host: any HelperHost = KernelHost(), limits: HelperLimits = HelperLimits(), version: String,
-    log: @escaping (LogLevel, String) -> Void = { _, _ in }
+    metrics: HelperMetrics? = nil, log: @escaping (LogLevel, String) -> Void = { _, _ in }
   ) throws(SystemError) {
     self.socket = socket
+    self.metrics = metrics
     self.log = log
     mailbox = try HelperMailbox()
     driver = try HelperDriver(host: host, limits: limits, mailbox: mailbox)
@@ -83,6 +86,7 @@ public final class HelperServer {
         if seen.contains(.input) { try takePacket(&buffer) }
         endRemovals()
         if newsDue != .max, newsDue <= monotonicMicroseconds() { sendNews() }
+        metrics?.take(devices: session.order.count)
         try sendWaiting()
       } catch {
         // The connection is gone, whatever it is called.
@@ -183,6 +187,7 @@ public final class HelperServer {
   }
 
   private func tell(_ event: HelperEvent) {
+    metrics?.take(event) { session.status }
     if outgoing.count + news.count > Self.mostWaiting / 2 {
       switch event {
       case .progress, .decision, .throttle: return

@@ -92,6 +92,14 @@ public struct Descriptor: ~Copyable, Sendable {
     if result < 0 { throw SystemError("changing the flags of", subject, errno: error) }
   }
 
+  /// Has reading and writing fail with EAGAIN where they would wait, for whoever has the open file.
+  public func setNonBlocking() throws(SystemError) {
+    let flags = fcntl(rawValue, F_GETFL)
+    let result = flags < 0 ? flags : fcntl(rawValue, F_SETFL, flags | O_NONBLOCK)
+    let error = errno
+    if result < 0 { throw SystemError("changing the flags of", subject, errno: error) }
+  }
+
   /// The one place where an ioctl is issued.
   /// - Parameters:
   ///   - request: the request number.

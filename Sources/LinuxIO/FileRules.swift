@@ -33,6 +33,13 @@ public struct FileRules: ~Copyable {
     }
   }
 
+  /// Allows making, writing, renaming and removing files in a folder and below it, and not reading them.
+  public func allowFiles(in folder: String) throws(SystemError) {
+    let result = unsafe vf_landlock_allow_files_in(rules.rawValue, folder)
+    let error = errno
+    if result != 0 { throw SystemError("allowing files in", folder, errno: error) }
+  }
+
   /// Puts them in force for the calling thread and those that it starts, for good. Needs
   /// ``ProcessPrivileges/forbidNewOnes()``.
   public consuming func enforce() throws(SystemError) {

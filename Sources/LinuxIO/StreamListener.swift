@@ -8,16 +8,19 @@ public struct StreamListener: ~Copyable, Sendable {
   // Before the socket, and so removed before it is closed: until then nothing else can have the same inode.
   private let file: BoundFile?
   private let descriptor: Descriptor
+  /// The socket's number, which stays this one's.
+  public var number: Int32 { descriptor.rawValue }
   /// Where it is, with the port that the kernel chose where 0 was asked for.
   public let name: String
 
-  /// Listens on a path that this user and root may connect to. What is there already is treated as
+  /// Listens on a path, by default one that this user and root may connect to. What is there already is treated as
   /// ``PacketListener/init(path:mode:)`` does.
-  public init(path: String) throws(SystemError) {
+  /// - Parameter mode: of the file, whatever the umask; to connect is to write to it.
+  public init(path: String, mode: UInt32 = 0o600) throws(SystemError) {
     let address = try UnixAddress(path)
     try BoundFile.removeStale(path, address)
     let socket = try UnixAddress.socket(SOCK_STREAM, for: path)
-    let file = try BoundFile.bind(socket, to: path, address, mode: 0o600)
+    let file = try BoundFile.bind(socket, to: path, address, mode: mode)
     try Self.listen(socket)
     descriptor = socket
     self.file = consume file
@@ -61,7 +64,7 @@ public struct StreamListener: ~Copyable, Sendable {
   ) throws(ConnectionError) -> StreamArrival {
     let socket: Descriptor
     do throws(SystemError) {
-      socket = try connection(until: deadline, cancellation)
+      socket = try acceptAnybody(until: deadline, cancellation)
       if file == nil {
         // Somebody who is gone again has no address; reading finds that out.
         let peer = (try? InternetAddress.peer(of: socket).name) ?? "somebody"
@@ -79,8 +82,12 @@ public struct StreamListener: ~Copyable, Sendable {
     return StreamArrival(socket: socket, peer: "\(peer)")
   }
 
-  private func connection(
-    until deadline: UInt64?, _ cancellation: borrowing Cancellation
+  /// Waits for somebody who connects, and does not ask who it is: that the mode of the socket's file has decided.
+  /// - Parameter deadline: microseconds of the monotonic clock; nil waits for ever.
+  /// - Returns: the connection, which is the caller's.
+  /// - Throws: ETIMEDOUT at the deadline, ECANCELED.
+  public func acceptAnybody(
+    until deadline: UInt64? = nil, _ cancellation: borrowing Cancellation
   ) throws(SystemError) -> Descriptor {
     while true {
       try cancellation.wait(for: .read, on: descriptor, until: deadline)

@@ -49,6 +49,13 @@ public struct CompatibilityTag: Hashable, Sendable {
     }
   }
 
+  /// The text of those fields that the loose policy may refuse a load by: where two have the same, it has nothing to refuse.
+  public var decisiveText: String {
+    entries.reduce(into: "") { text, entry in
+      if TagRules.canRefuse(entry.key, vendor: self[.vendor]) { text += "\(entry.key) \(entry.value)\n" }
+    }
+  }
+
   /// Its text's bytes, as a stream's manifest carries them.
   public var encoded: [UInt8] { Array(text.utf8) }
 

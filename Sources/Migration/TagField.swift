@@ -128,6 +128,11 @@ enum TagRules {
     (vendor: "15b3", field: .eswitchMode, loose: [.different])
   ]
 
+  /// Whether the loose policy can refuse by a field at all.
+  static func canRefuse(_ key: String, vendor: String?) -> Bool {
+    TagRelation.allCases.contains { refuses($0, of: TagField(rawValue: key), vendor: vendor, under: .loose) }
+  }
+
   static func refuses(
     _ relation: TagRelation, of field: TagField?, vendor: String?, under policy: TagPolicy
   ) -> Bool {

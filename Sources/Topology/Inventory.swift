@@ -7,8 +7,15 @@ public struct Inventory: Sendable {
   /// Where the system's folders are.
   public let root: SystemRoot
 
+  private let readsStates: Bool
+
   /// The inventory of that system; by default of this one.
-  public init(root: SystemRoot = SystemRoot()) { self.root = root }
+  /// - Parameter readsStates: whether debugfs is asked for devices' states. It answers only when no arc is under way, which may
+  ///   be never.
+  public init(root: SystemRoot = SystemRoot(), readsStates: Bool = true) {
+    self.root = root
+    self.readsStates = readsStates
+  }
 
   /// Why a device was not found.
   public enum Problem: Error, Hashable, Sendable {
@@ -60,7 +67,8 @@ public struct Inventory: Sendable {
     throw .noDevice(name)
   }
 
-  private func record(_ folder: String) -> DeviceRecord? {
+  /// The device in a folder of sysfs, links followed; nil where there is none that has a name.
+  func record(_ folder: String) -> DeviceRecord? {
     // Names of another form are no nodes'.
     let vfio = Files.names(in: "\(folder)/vfio-dev").first { DeviceName("/dev/vfio/devices/\($0)") != nil }
     // What is neither PCI nor mdev has a name of its own bus, such as "nic": its node names it.
@@ -88,6 +96,7 @@ public struct Inventory: Sendable {
     let folder = "\(root.debug)/vfio/\(kernelName)"
     guard Files.exists(folder) else { return (nil, nil) }
     guard Files.exists("\(folder)/migration") else { return (false, nil) }
+    guard readsStates else { return (true, nil) }
     return (true, Attribute.text("\(folder)/migration/state").flatMap { MigrationState(name: $0) })
   }
 

@@ -3,6 +3,7 @@ internal import ArgumentParser
 internal import Glibc
 internal import Helper
 internal import LinuxIO
+internal import Metrics
 
 struct HelperCommand: FerryCommand {
   static let configuration = CommandConfiguration(
@@ -35,7 +36,17 @@ struct HelperCommand: FerryCommand {
   @Flag(name: .shortAndLong, help: "Log every event on standard error, and not only what is wrong.")
   var verbose = false
 
+  @OptionGroup(title: "Metrics")
+  var metrics: MetricsOptions
+
+  @Option(
+    help: ArgumentHelp("The label that tells this helper's metrics from others'; by default its process's number."))
+  var metricsName: String?
+
   func validate() throws {
+    if metricsName != nil, metrics.file == nil, metrics.socket == nil {
+      throw ValidationError("--metrics-name goes with --metrics or --metrics-socket")
+    }
     if unconfined, user != nil { throw ValidationError("--user is a part of what --unconfined leaves out") }
   }
 
@@ -46,13 +57,17 @@ struct HelperCommand: FerryCommand {
     }
     let ending: HelperServer.Ending
     do {
-      let confinement = try confinement()
+      var confinement = try confinement()
+      let places = try metrics.places()
       // Who told systemd's socket wrong is told nothing, and it is served all the same.
       var notifier = (try? ServiceNotifier.take()) ?? nil
       let socket = try source.socket(log) { _ = try? notifier?.ready() }
       log(.info, "serving \(try socket.peerCredentials)")
+      confinement?.folders = metrics.folders
+      confinement?.accepts = metrics.socket != nil
       if let confinement {
-        let kept = [socket.descriptor.rawValue] + (notifier.map { [$0.descriptor.rawValue] } ?? [])
+        let own = [socket.descriptor.rawValue, places?.number].compactMap { $0 }
+        let kept = own + (notifier.map { [$0.descriptor.rawValue] } ?? [])
         try confine(confinement, keeping: kept, log)
       } else {
         Confinement.raiseLimits()
@@ -60,7 +75,18 @@ struct HelperCommand: FerryCommand {
       }
       // After the confinement, which wants one thread, and before there are others.
       try SignalDesk.open()
-      let server = try HelperServer(socket: socket, version: "vfio-ferry \(VFIOFerry.version)", log: log)
+      let counts = HelperMetrics(name: metricsName ?? "\(getpid())", version: VFIOFerry.version)
+      // Its thread is confined as this one is.
+      let service = try places.map { places in
+        try MetricsService(places) {
+          counts.page
+        } log: { line in
+          console.log(.warning, "vfio-ferry helper: metrics: \(line)")
+        }
+      }
+      defer { service?.end() }
+      let server = try HelperServer(
+        socket: socket, version: "vfio-ferry \(VFIOFerry.version)", metrics: service == nil ? nil : counts, log: log)
       SignalDesk.handle { [terminate = server.terminate] signal in
         if signal != SIGUSR1 { terminate("ended by signal \(signal)") }
       }

@@ -105,7 +105,7 @@ struct VFIOFerry: ParsableCommand {
       ListCommand.self, ShowCommand.self, StateCommand.self, WalkCommand.self, SaveCommand.self, LoadCommand.self,
       SendCommand.self, ReceiveCommand.self, InspectCommand.self, HelperCommand.self, DirtyCommand.self,
       TopologyCommand.self, SimulateCommand.self, BudgetCommand.self, TagCommand.self, DoctorCommand.self,
-      PrepareCommand.self,
+      PrepareCommand.self, MonitorCommand.self, UdevCommand.self,
     ])
 
   static let version = "0.1.0"

@@ -39,6 +39,22 @@ struct TagTests {
     #expect(tag[.driver] == nil && tag.entries.count == 1)
   }
 
+  @Test("the decisive text has what the loose policy may refuse by, which depends on the vendor, and nothing else")
+  func decisive() {
+    var tag = CompatibilityTag()
+    for field in TagField.allCases { tag[field] = "x" }
+    let fields = { (text: String) in Set(text.split(separator: "\n").map { String($0.split(separator: " ")[0]) }) }
+    let all = Set(TagField.allCases.map(\.rawValue))
+    let never = ["driver_srcversion", "eswitch_filters", "eswitch_mode", "kernel", "subsystem"]
+    #expect(fields(tag.decisiveText) == all.subtracting(never))
+    tag[.vendor] = "15b3"
+    #expect(fields(tag.decisiveText) == all.subtracting(never).union(["eswitch_mode"]))
+    var other = tag
+    for field in [TagField.kernel, .subsystem, .driverSource, .eswitchFilters] { other[field] = "y" }
+    #expect(other.decisiveText == tag.decisiveText)
+    #expect(TagComparison(source: tag, destination: other).refusals(under: .loose).isEmpty)
+  }
+
   @Test("the largest tag that can be made is no larger than one may be")
   func largest() throws {
     var tag = CompatibilityTag()

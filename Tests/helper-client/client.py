@@ -5,7 +5,7 @@
 Runs as root on a kernel with mtty and synthetic devices, iommufd and VFIO cdevs (tools/lab/run). One line a check on standard
 output, "ok ..." or "FAILED ..."; exit status 0 if none failed, else 1.
 """
-import argparse, fcntl, os, struct, sys, time, traceback
+import argparse, fcntl, os, socket, struct, sys, tempfile, time, traceback
 import vmm
 from vmm import *
 
@@ -137,6 +137,52 @@ def move(source, target):
     same("found stopped", [(info.state, info.can & 7) for info in source.info], [(P.STATE_STOP, 7)] * 2)
     source.call("RESUME")
     same("and resumed", source.states(), "RUNNING RUNNING")
+
+
+def scraped(path, request=b""):
+    """What a helper says to somebody at its metrics socket."""
+    with socket.socket(socket.AF_UNIX) as link:
+        link.settimeout(PATIENCE)
+        link.connect(path)
+        link.sendall(request)
+        link.shutdown(socket.SHUT_WR)
+        return b"".join(iter(lambda: link.recv(65536), b"")).decode()
+
+
+def metrics(source, target):
+    """A confined helper goes on writing its own file and answering at its own socket, and takes both with it."""
+    folder = tempfile.mkdtemp()
+    path, file = folder + "/socket", folder + "/helper.prom"
+    source.options = ["--metrics", file, "--metrics-socket", path, "--metrics-name", "vm 1"]
+
+    def value(line):
+        found = [text.rpartition(" ")[2] for text in scraped(path).splitlines() if text.rpartition(" ")[0] == f"vfio_ferry_helper_{line}"]
+        return found[0] if found else None
+
+    source.start(), target.start()
+    until("its devices", lambda: value('devices{helper="vm 1"}'), "2")
+    begin(source, target)
+    until("its phase", lambda: value('phase{helper="vm 1",phase="pre-copy"}'), "1")
+    advance(source, "COMMITTED")
+    target.event("LOADED")
+    until("committed", lambda: value('phase{helper="vm 1",phase="committed"}'), "1")
+    same("a session", [value(f'sessions_total{{helper="vm 1",kind="{kind}"}}') for kind in ("save", "load")], ["1", "0"])
+    same("bytes of two devices", value('state_bytes{helper="vm 1"}'), str(2 * 96))
+    same("arcs", value('arc_duration_seconds_count{helper="vm 1",to="stop-copy"}'), "2")
+    check("how long the stop took", float(value('last_stop_seconds{helper="vm 1"}')) > 0)
+    page = scraped(path, b"GET /metrics HTTP/1.1\r\nHost: here\r\n\r\n")
+    check("an HTTP answer", page.startswith("HTTP/1.0 200 OK\r\n") and "\r\n\r\n# HELP vfio_ferry_helper_info " in page, page[:300])
+    check("and others", scraped(path, b"GET /etc/passwd HTTP/1.0\r\n\r\n").startswith("HTTP/1.0 404 "))
+    until("the file says the same", lambda: 'phase{helper="vm 1",phase="committed"} 1' in open(file).read(), True)
+    same("nothing else is in its folder", sorted(os.listdir(folder)), ["helper.prom", "socket"])
+    target.call("RESUME")
+    source.call("STATUS")
+    same("farewells", (source.end(), target.end()), (0, 0))
+    same("neither file is left", os.listdir(folder), [])
+    same("it was refused nothing", [line for line in source.said().splitlines() if "refused" in line], [])
+    os.rmdir(folder)
+    source.options = []
+    source.start().call("RESUME")
 
 
 def abort(source, target, phase):
@@ -446,7 +492,7 @@ PARTS = [("mtty", conversation), ("mtty", packets), ("mtty", iommufds), ("mtty",
 PARTS += [("mtty", abort, phase) for phase in ("SETUP", "PRE_COPY", "QUIESCING", "STOPPED", "COMPLETE", "COMMITTED")]
 PARTS += [("mtty", abort_target, phase) for phase in ("LOADING", "LOADED")]
 PARTS += [("mtty", hanging_up, phase) for phase in ("PRE_COPY", "STOPPED", "COMPLETE")]
-PARTS += [("mtty", crash, "LOADING"), ("mtty", killed, "STOPPED"), ("mtty", found), ("memory", by_helper), ("memory", by_vmm)]
+PARTS += [("mtty", crash, "LOADING"), ("mtty", killed, "STOPPED"), ("mtty", found), ("mtty", metrics), ("memory", by_helper), ("memory", by_vmm)]
 PARTS += [("synthetic", unbinding, f"{how} in {phase}") for how in ("DEVICE_REMOVE", "hanging up") for phase in ("SETUP", "PRE_COPY", "LOADING")]
 PARTS += [("memory", huge_pages)]
 

@@ -243,6 +243,7 @@ class Host:
 
     def __init__(self, name, kind=MTTY):
         self.name, self.process, self.log = name, None, tempfile.TemporaryFile("w+")
+        self.options = []  # of the helper, besides its connection
         self.iommufd = os.open("/dev/iommu", os.O_RDWR | os.O_CLOEXEC)
         self.space = struct.unpack("III", fcntl.ioctl(self.iommufd, 0x3B81, struct.pack("III", 12, 0, 0)))[2]  # IOMMU_IOAS_ALLOC
         self.devices = [kind(self.iommufd, self.space) for _ in range(2)]
@@ -250,7 +251,7 @@ class Host:
     def start(self, hello=True, add=True):
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self.log = tempfile.TemporaryFile("w+")
-        self.process = subprocess.Popen([HELPER, "helper", "--fd", str(theirs.fileno())], pass_fds=[theirs.fileno()], stderr=self.log)
+        self.process = subprocess.Popen([HELPER, "helper", "--fd", str(theirs.fileno()), *self.options], pass_fds=[theirs.fileno()], stderr=self.log)
         theirs.close()
         self.link = Connection(ours, self.name)
         self.call, self.event = self.link.call, self.link.event

@@ -1,0 +1,38 @@
+// SPDX-License-Identifier: Apache-2.0
+
+/// A device as udev describes it, in its database or with an event.
+public struct UdevDevice: Hashable, Sendable {
+  /// Its folder in sysfs. No two devices have one at the same time, but a device and a later one may.
+  public var path: String
+  /// Its subsystem.
+  public var subsystem: String
+  /// What the kernel and udev's rules say of it.
+  public var properties: [String: String]
+
+  /// A device.
+  public init(path: String, subsystem: String, properties: [String: String] = [:]) {
+    self.path = path
+    self.subsystem = subsystem
+    self.properties = properties
+  }
+
+  /// Tells it from an earlier device in the same folder: when udev first dealt with it; nil where udev keeps nothing of it.
+  var initialized: String? { properties["USEC_INITIALIZED"] }
+}
+
+/// Something that happened to a device, and that udev has dealt with.
+public struct UdevEvent: Hashable, Sendable {
+  /// The kernel's word for it: `add`, `remove`, `bind`, `unbind`, `change` and others.
+  public var action: String
+  /// The kernel's number for it, in ascending order.
+  public var sequence: UInt64
+  /// What it happened to.
+  public var device: UdevDevice
+
+  /// An event.
+  public init(action: String, sequence: UInt64, device: UdevDevice) {
+    self.action = action
+    self.sequence = sequence
+    self.device = device
+  }
+}
