@@ -23,13 +23,13 @@ final class SessionInbox: Sendable {
 
   private let state = Mutex(State())
 
-  /// From any thread that is none of the lanes'.
+  /// From any thread.
   func tell(_ event: SessionEvent) {
     let (crew, step) = state.withLock { state in (state.crew, Self.put(event, isUrgent: true, &state)) }
     if let crew, let step { crew.put([step]) }
   }
 
-  /// From a job on one of the lanes.
+  /// From a job on one of the lanes, whose thread goes on with it.
   /// - Parameter isUrgent: whether the session hears of it at once, though it waits for more.
   /// - Returns: what follows from the job.
   func following(_ event: SessionEvent, isUrgent: Bool = true) -> [LaneCrew.Job] {

@@ -69,7 +69,7 @@ extension Confinement {
     .call("getpid"), .call("gettid"), .call("getuid"), .call("geteuid"), .call("getgid"), .call("getegid"),
     .call("uname"), .call("sysinfo"), .call("getrusage"), .call("getrlimit"),
     // Asking, and not setting.
-    .call("prlimit64", argument: 2, is: 0),
+    .call("prlimit64", argument: 2, is: 0), .call("rt_sigaction", argument: 1, is: 0),
   ]
 
   // The corresponding C constants are F_ADD_SEALS, F_GET_SEALS, F_DUPFD_QUERY, PR_SET_NAME and PR_SET_VMA, which Swift does not see.

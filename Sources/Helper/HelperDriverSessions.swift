@@ -184,8 +184,8 @@ extension HelperDriver {
     ) { _, _ in }
   }
 
-  /// Lets a session run on a thread of its own.
-  /// - Parameter last: done on that thread before the session counts as ended; may correct how.
+  /// Lets a session run, with a thread of its own that waits for it.
+  /// - Parameter last: done before the session counts as ended; may correct how.
   /// - Returns: what it waits for before it begins.
   private func run<Machine: SessionMachine>(
     _ machine: Machine, _ group: Group, _ ids: [UInt32], memory moving: (any MovingMemory)?, channel: any Channel,

@@ -168,6 +168,8 @@ public final class HelperServer {
 
   private func begin(_ number: UInt32, _ task: HelperSession.Task, _ descriptors: consuming ReceivedDescriptors) {
     guard case .release(let id) = task else { return driver.perform(number, task, descriptors) }
+    // Its number may be another device's afterwards.
+    sendNews()
     guard let departure = driver.release(id, number) else { return }
     removals.append(
       Removal(number: number, device: id, departure: departure, due: monotonicMicroseconds() + Self.removalLimit))

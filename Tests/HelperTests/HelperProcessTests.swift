@@ -12,14 +12,16 @@ struct HelperProcessTests {
     .deletingLastPathComponent()
 
   /// A helper that has answered a hello, and its VMM's end of the connection.
-  private func serving(_ options: [String], environment: [String: String] = [:]) throws -> (Process, PacketSocket) {
+  private func serving(
+    _ options: [String], environment: [String: String] = [:], errors: Pipe? = nil
+  ) throws -> (Process, PacketSocket) {
     let (mine, theirs) = try PacketSocket.pair()
     let process = Process()
     process.executableURL = Self.products.appendingPathComponent("vfio-ferry")
     process.arguments = ["helper", "--fd", "0"] + options
     process.environment = ProcessInfo.processInfo.environment.merging(environment) { $1 }
     process.standardInput = FileHandle(fileDescriptor: theirs.descriptor.rawValue)
-    process.standardError = FileHandle.nullDevice
+    if let errors { process.standardError = errors } else { process.standardError = FileHandle.nullDevice }
     try process.run()
     withExtendedLifetime(theirs) {}
     let hello = HelperRequest.hello(major: 1, minor: 0, features: [], version: "test")
@@ -36,10 +38,14 @@ struct HelperProcessTests {
     "a signal ends it as hanging up does: with a farewell where nothing is under way",
     arguments: [SIGTERM, SIGINT, SIGHUP], [[], ["--unconfined"]])
   func signal(signal: Int32, options: [String]) throws {
-    let (process, vmm) = try serving(options)
+    let errors = Pipe()
+    let (process, vmm) = try serving(options, errors: errors)
     #expect(kill(process.processIdentifier, signal) == 0)
     process.waitUntilExit()
     #expect(process.terminationReason == .exit && process.terminationStatus == 0)
+    // Its confinement has refused it nothing.
+    let text = String(decoding: errors.fileHandleForReading.readDataToEndOfFile(), as: UTF8.self)
+    #expect(text.isEmpty != options.contains("--unconfined"), "\(text)")
     withExtendedLifetime(vmm) {}
   }
 
