@@ -133,9 +133,9 @@ struct PrepareCommand: FerryCommand {
         let file = try Self.read { () throws(PreparationFile.Problem) in try PreparationFile(path) }
         try prepare(file, console, root)
       } catch {
-        // The last one is said when the program ends.
-        if let first { console.log(.error, "vfio-ferry: \(first.message)") }
-        first = error
+        // The first one is said when the program ends.
+        if first != nil { console.log(.error, "vfio-ferry: \(error.message)") }
+        first = first ?? error
       }
     }
     if let first { throw first }

@@ -46,6 +46,20 @@ struct PreparationRecordTests {
     #expect(PreparationRecord(Array(text.utf8)) == nil)
   }
 
+  @Test("what could not be read again is known before it is written")
+  func readable() throws {
+    let record = try #require(PreparationRecord(Array(Self.text.utf8)))
+    #expect(record.isReadable)
+    for value in ["a b", "a\nend", "\u{1b}", String(repeating: "x", count: 65), "-"] {
+      var other = record
+      other.entries.append(.init(setting: .driverOverride(1), value: value))
+      #expect(!other.isReadable)
+    }
+    var long = record
+    long.entries = [PreparationRecord.Entry](repeating: record.entries[0], count: 60_000)
+    #expect(!long.isReadable)
+  }
+
   @Test("cut anywhere it is none")
   func cut() {
     for count in 0..<Self.text.utf8.count { #expect(PreparationRecord(Array(Self.text.utf8.prefix(count))) == nil) }

@@ -38,6 +38,9 @@ struct PreparationRecord: Hashable {
     return ([Self.heading, "device \(bus) \(device)", "boot \(boot)"] + lines + ["end", ""]).joined(separator: "\n")
   }
 
+  /// Whether it can be read again: a value that a record can't hold, or too many, would be no way back.
+  var isReadable: Bool { PreparationRecord(Array(text.utf8)) == self }
+
   private static let heading = "vfio-ferry prepared 1"
 
   init(bus: String, device: String, boot: String, entries: [Entry] = []) {
@@ -131,8 +134,9 @@ struct PreparationFolder: Sendable {
     guard folder.exists else { return .none }
     do throws(SystemError) {
       try folder.check()
-      guard let held = try folder.claim(name) else { return folder.names.contains(name) ? .anothers : .none }
+      // First, as one may be a second name of the record: a lock is the file's, and not the name's.
       removeUnfinished(name)
+      guard let held = try folder.claim(name) else { return folder.names.contains(name) ? .anothers : .none }
       guard let record = PreparationRecord(try held.read(maximum: PreparationRecord.maximumSize)), record.name == name
       else {
         return .damaged("\(folder.path)/\(name) is damaged: look what is set, put it back by hand, and remove it")
@@ -157,7 +161,7 @@ struct PreparationFolder: Sendable {
     return try folder.add(record.name, record.text, temporary: temporary)
   }
 
-  /// What a run was writing when it was killed.
+  /// What a run was writing when it was killed. That of one that lives is locked.
   private func removeUnfinished(_ name: String) {
     for other in folder.names where other.hasPrefix("\(name).") && other.hasSuffix(ThrottleFolder.unfinished) {
       (try? folder.claim(other))?.remove()

@@ -15,7 +15,6 @@ struct PreparationRun {
 
   /// - Parameter record: what an earlier run has written down, held; what is changed now is added to it.
   /// - Returns: the record as it is then, held; nil where there is none.
-  @discardableResult
   func carryOut(
     _ steps: [PreparationStep], _ held: HeldText?, _ record: PreparationRecord
   ) throws(PreparationError) -> HeldText? {
@@ -53,10 +52,8 @@ struct PreparationRun {
   func undo(_ held: HeldText, _ record: PreparationRecord) throws(PreparationError) {
     let nothing = PreparationRecord(bus: record.bus, device: record.device, boot: record.boot)
     let failures = takeBack(record, to: nothing, held)
-    if let first = failures.first {
-      var failure = error(.record(first))
-      failure.wayBack = Array(failures.dropFirst())
-      throw failure
+    if !failures.isEmpty {
+      throw error(.record("not undone: \(failures.joined(separator: "; ")); the record is kept, so try again"))
     }
   }
 
@@ -97,6 +94,10 @@ struct PreparationRun {
   }
 
   private func write(_ record: PreparationRecord, over held: HeldText?) throws(PreparationError) -> HeldText {
+    guard record.isReadable else {
+      let last = record.entries.last.map { "\($0.setting), which is \"\(Attribute.harmless($0.value))\"," } ?? "it"
+      throw error(.record("a record has no room for what was there before: \(last) can't be written down"))
+    }
     do throws(SystemError) {
       return try folder.write(record, over: held)
     } catch {
