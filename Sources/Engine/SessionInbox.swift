@@ -29,7 +29,7 @@ final class SessionInbox: Sendable {
     if let crew, let step { crew.put([step]) }
   }
 
-  /// From a job on one of the lanes, whose thread goes on with it.
+  /// From a job on one of the lanes, which does nothing more that could wait: the step that follows comes when it returns.
   /// - Parameter isUrgent: whether the session hears of it at once, though it waits for more.
   /// - Returns: what follows from the job.
   func following(_ event: SessionEvent, isUrgent: Bool = true) -> [LaneCrew.Job] {

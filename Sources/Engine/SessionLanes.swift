@@ -43,8 +43,13 @@ final class SessionLanes: Sendable {
 
   /// Lets a session begin, on the lane that is its own.
   func begin<Machine: SessionMachine>(_ steps: SessionSteps<Machine>) {
-    inbox.open(crew, LaneCrew.Job(on: lane(.session)) { steps.step() })
-    crew.put([LaneCrew.Job(on: lane(.session)) { steps.begin() }])
+    inbox.open(crew, ownJob { steps.step() })
+    crew.put([ownJob { steps.begin() }])
+  }
+
+  /// A job of the session itself.
+  func ownJob(_ body: @escaping @Sendable () -> [LaneCrew.Job]) -> LaneCrew.Job {
+    LaneCrew.Job(on: lane(.session), body)
   }
 
   /// The jobs for what the session wants done. Whoever watches is told at once.

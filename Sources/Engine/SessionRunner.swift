@@ -5,7 +5,8 @@ public import Migration
 /// Drives a session on real devices and a real channel: a control lane and a data lane for each device, one lane for
 /// each direction of the channel, and one for the session itself.
 public final class SessionRunner: Sendable {
-  /// What a session tells those who watch it. Called by whatever thread takes the session's step, one call at a time.
+  /// What a session tells those who watch it. Called by whatever thread takes the session's step, one call at a time: while it
+  /// waits, the session does.
   public struct Observer: Sendable {
     /// Something happened.
     public var note: @Sendable (SessionNote, MonotonicTime) -> Void
@@ -73,7 +74,7 @@ public final class SessionRunner: Sendable {
 
   /// Runs a session to its outcome. The calling thread has the clock, and waits.
   /// - Parameter ended: told of the session as it ended. Of one without a fault this is before its threads have ended,
-  ///   who have nothing to do any more: what depends on the outcome need not wait for them.
+  ///   who have nothing to do any more but to notice: what depends on the outcome need not wait for them.
   /// - Returns: the session as it ended; its outcome is set.
   /// - Throws: where threads could not be had; no device was touched then.
   @discardableResult

@@ -47,28 +47,34 @@ final class SessionSteps<Machine: SessionMachine>: Sendable {
 
   /// The first job, before which nothing is taken in.
   func begin() -> [LaneCrew.Job] {
-    let jobs = state.withLock { state in
+    state.withLock { state in
       let now = Self.now
       return lanes.jobs(for: state.machine.begin(at: now), at: now, observer)
-    }
-    return jobs + step()
+    } + [lanes.ownJob { [self] in step() }]
   }
 
   /// Every later one: takes in what there is, until the session has to wait.
   func step() -> [LaneCrew.Job] {
-    let (jobs, last) = state.withLock { state in
-      let jobs = takeEvents(&state)
-      return (jobs, state.machine.outcome == nil ? nil : state.machine)
+    let (jobs, isOver) = state.withLock { state in
+      (takeEvents(&state), state.machine.outcome != nil)
     }
-    if let last { end(last) }
+    guard isOver else { return jobs }
+    // What the last step wants done is on its lanes before anybody hears that it was the last, and waits for these.
     return jobs
+      + [
+        lanes.ownJob { [self] in
+          end()
+          return []
+        }
+      ]
   }
 
   private func takeEvents(_ state: inout State) -> [LaneCrew.Job] {
     var jobs: [LaneCrew.Job] = []
     var now = Self.now
     while state.machine.outcome == nil {
-      if now >= state.nextProgress {
+      // Nobody's request waits for what may be a slow terminal: the alarm brings a step of its own for it.
+      if jobs.isEmpty, now >= state.nextProgress {
         observer.progress(state.machine.progress, now)
         state.nextProgress = now.adding(microseconds: observer.interval)
       }
@@ -94,7 +100,8 @@ final class SessionSteps<Machine: SessionMachine>: Sendable {
     words.put(.alarm(due))
   }
 
-  private func end(_ last: Machine) {
+  private func end() {
+    let last = machine
     observer.progress(last.progress, Self.now)
     // After a fault memory may still be read, or sent: that is waited for.
     if last.outcome?.fault == nil { ended(last) }

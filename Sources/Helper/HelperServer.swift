@@ -85,7 +85,7 @@ public final class HelperServer {
         if !seen.isEmpty { takeLetters(isRung: seen.contains(.bell)) }
         if seen.contains(.input) { try takePacket(&buffer) }
         endRemovals()
-        if newsDue != .max, newsDue <= monotonicMicroseconds() { sendNews() }
+        if ending != nil || newsDue <= monotonicMicroseconds() { sendNews() }
         metrics?.take(devices: session.order.count)
         try sendWaiting()
       } catch {
@@ -203,7 +203,7 @@ public final class HelperServer {
       guard makeRoom() else { break }
       if news.isEmpty { newsDue = monotonicMicroseconds() + Self.newsDelay }
       news.append(event)
-    case .arc:
+    case .arc, .reset, .hung:
       // What went before it comes before it.
       sendNews()
       send(event.packet, nil)

@@ -88,7 +88,7 @@ struct LaneCrewPlan {
     ready.append(lane)
   }
 
-  /// Of as many threads as lanes, one at least is at no job while a lane is ready.
+  /// Of as many threads as lanes, one at least is at no job while a lane is ready; but for those that have ended.
   private mutating func wake(_ wanted: Int) -> [Int] {
     let count = min(wanted, asleep.count)
     if count <= 0 { return [] }
@@ -136,7 +136,9 @@ struct LaneCrewPlan {
       }
       return (.sleep(looksAgain: rest(thread, wasWoken: served == nil)), [])
     }
-    let lane = ready.removeFirst()
+    // At the end those that are waited for come first: nobody else may be left, and what comes after a call that does not
+    // return is not done.
+    let lane = ready.remove(at: isClosed ? ready.firstIndex { !lanes[$0].isLeft } ?? 0 : 0)
     places[thread] = .lane(lane)
     let job = lanes[lane].jobs.removeFirst()
     let isAlone = served == nil && endedBefore[thread] == jobsEnded

@@ -4,6 +4,7 @@ internal import Glibc
 internal import Helper
 internal import LinuxIO
 internal import Metrics
+internal import Synchronization
 
 struct HelperCommand: FerryCommand {
   static let configuration = CommandConfiguration(
@@ -87,8 +88,12 @@ struct HelperCommand: FerryCommand {
       defer { service?.end() }
       let server = try HelperServer(
         socket: socket, version: "vfio-ferry \(VFIOFerry.version)", metrics: service == nil ? nil : counts, log: log)
+      let wasTold = Atomic(false)
       SignalDesk.handle { [terminate = server.terminate] signal in
-        if signal != SIGUSR1 { terminate("ended by signal \(signal)") }
+        if signal == SIGUSR1 { return }
+        // Whoever says it again does not want to wait for what may hold it up, such as a log that nobody reads.
+        if wasTold.exchange(true, ordering: .relaxed) { _exit(1) }
+        terminate("ended by signal \(signal)")
       }
       _ = try? notifier?.ready()
       // There is nothing else to tell systemd, and a socket that leads out of here is not kept for nothing.
