@@ -34,8 +34,8 @@ public struct Condition: Sendable {
   public let key: String
   /// What has to be so, and what for.
   public let why: String
-  /// Conditions without which it can't be judged, or would fail for the same reason: where one of these does not hold, this
-  /// one is left out.
+  /// Conditions without which it can't be judged, or would fail for the same reason: where one of these does not hold either,
+  /// that this one does not is left out.
   let restsOn: [String]
   /// What has to be said for it.
   public let need: Need?
@@ -114,37 +114,37 @@ public struct Diagnosis: Sendable {
 
   /// Judges all conditions.
   public init(_ facts: HostFacts) {
-    /// By device, and for the host at nil: what does not hold, or was left out because of what does not.
+    /// By device, and for the host at nil: what does not hold.
     var failed: [String?: Set<String>] = [:]
     for condition in Condition.all {
       if let need = condition.need, !facts.meets(need) {
         unasked.append(condition)
         continue
       }
-      let hostFailed = failed[nil, default: []]
       switch condition.judge {
       case .host(let judge):
         // What rests on a condition of devices rests on that of all of them.
-        let anyFailed = failed.values.reduce(into: Set<String>()) { $0.formUnion($1) }
-        let stands = anyFailed.isDisjoint(with: condition.restsOn)
-        let verdict = stands ? judge(facts) : nil
-        if let verdict { add(condition, nil, verdict) }
-        if !stands || verdict.map({ $0.state != .ok }) == true { failed[nil, default: []].insert(condition.key) }
+        let causes = failed.values.reduce(into: Set<String>()) { $0.formUnion($1) }
+        add(condition, nil, judge(facts), causes, &failed)
       case .device(let judge):
+        let ofHost = failed[nil, default: []]
         for device in facts.devices {
-          let all = hostFailed.union(failed[device.name, default: []])
-          let stands = all.isDisjoint(with: condition.restsOn)
-          let verdict = stands ? judge(device, facts) : nil
-          if let verdict { add(condition, device.name, verdict) }
-          if !stands || verdict.map({ $0.state != .ok }) == true {
-            failed[device.name, default: []].insert(condition.key)
-          }
+          add(condition, device.name, judge(device, facts), ofHost.union(failed[device.name, default: []]), &failed)
         }
       }
     }
   }
 
-  private mutating func add(_ condition: Condition, _ device: String?, _ verdict: Verdict) {
+  /// What does not hold is listed only where nothing that it rests on is the cause.
+  private mutating func add(
+    _ condition: Condition, _ device: String?, _ verdict: Verdict?, _ causes: Set<String>,
+    _ failed: inout [String?: Set<String>]
+  ) {
+    guard let verdict else { return }
+    if verdict.state != .ok {
+      failed[device, default: []].insert(condition.key)
+      if !causes.isDisjoint(with: condition.restsOn) { return }
+    }
     findings.append(
       Finding(
         condition: condition.key, device: device, state: verdict.state, evidence: verdict.evidence, why: condition.why,
