@@ -42,8 +42,11 @@ public final class StateReader: Sendable {
       }
       done.put(())
     }
-    if thread == nil { state.withLock { $0.asked.subtract(paths) } }
-    _ = thread.map { _ in done.take(until: monotonicMicroseconds() + Self.patience) }
+    if thread != nil {
+      _ = done.take(until: monotonicMicroseconds() + Self.patience)
+    } else {
+      state.withLock { $0.asked.subtract(paths) }
+    }
     return state.withLock { state in
       var found: [String: String] = [:]
       for device in devices {

@@ -43,13 +43,24 @@ public struct UdevProperties: Hashable, Sendable {
     if records.count == 1 { entries = Self(of: first, tag: tag(first), digest: digest).entries }
     put("DEVICES", records.map { "\($0.name)" }.joined(separator: " "))
     // For the rules alone: udev keeps nothing that begins with a dot.
-    let links = records.map { "vfio/by-path/" + Files.lastComponent($0.sysfs) }.joined(separator: " ")
-    entries.append(Entry(name: ".\(DeviceSighting.prefix)LINKS", value: Self.clean(links)))
+    let links = records.map { "vfio/by-path/" + Self.fileName(Files.lastComponent($0.sysfs)) }
+    entries.append(Entry(name: ".\(DeviceSighting.prefix)LINKS", value: links.joined(separator: " ")))
   }
 
   private mutating func put(_ name: String, _ value: String?) {
     guard let value, !value.isEmpty else { return }
     entries.append(Entry(name: DeviceSighting.prefix + name, value: Self.clean(value)))
+  }
+
+  /// What a link may be called: of several, udev separates them at spaces, and takes the rest as it is.
+  private static func fileName(_ text: String) -> String {
+    String(
+      decoding: text.utf8.map { byte in
+        switch byte {
+        case 0x30...0x3a, 0x41...0x5a, 0x61...0x7a, 0x2d, 0x2e: byte
+        default: 0x5f
+        }
+      }, as: UTF8.self)
   }
 
   /// What udev would take for something else, and what is no ASCII, is replaced.

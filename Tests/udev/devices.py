@@ -8,12 +8,15 @@ from checks import *
 MTTY = "/sys/class/mdev_bus/mtty/mdev_supported_types/mtty-2"
 SYNTHETIC = "/sys/kernel/config/vfio_synthetic"
 BATCH, TURNS = 5, 20
+RULES = "/usr/lib/udev/rules.d/60-vfio-ferry.rules"
 METRICS, SOCKET = "/run/monitor.prom", "/run/monitor-metrics"
 HELD = os.environ["VFIO_FERRY_LAB_MTTY"].split()[5]
 GONE = os.environ["VFIO_FERRY_LAB_MTTY"].split()[4]
 ALL = "running stop stop-copy resuming running-p2p pre-copy pre-copy-p2p"
 # What was there before, in the order of names.
 THERE = sorted(os.environ["VFIO_FERRY_LAB_MTTY"].split() + [name for name in [os.environ.get("VFIO_FERRY_LAB_NVME")] if name])
+# A group's node that is there all the time.
+NODE = "/dev/vfio/" + os.path.basename(os.path.realpath(f"/sys/bus/mdev/devices/{HELD}/iommu_group"))
 GROUP = grp.getgrnam("vfio-ferry").gr_gid
 
 
@@ -134,7 +137,26 @@ def coldplug():
     status = os.stat("/dev/iommu")
     same("/dev/iommu", (stat.S_IMODE(status.st_mode), status.st_gid), (0o660, GROUP))
     # The group's node has a mode, and nothing was started for it.
-    same("where devices have nodes, a group's says nothing", "VFIO_FERRY_DEVICES" in (entry("/dev/vfio/0") or {}), False)
+    same("where devices have nodes, a group's says nothing", "VFIO_FERRY_DEVICES" in (entry(NODE) or {}), False)
+
+
+def without_nodes():
+    """A kernel whose devices have no nodes: the rule for groups' nodes as it is, but for a program that says what vfio-ferry says
+    there, and for the test whether there are nodes."""
+    with open(RULES) as file:
+        rule = next(line for line in file if line.startswith('SUBSYSTEM=="vfio"') and "IMPORT" in line)
+    rule = rule.replace('TEST!="/sys/class/vfio-dev/*/dev", ', "").replace("/usr/bin/vfio-ferry udev $devpath", "/bin/cat /run/said")
+    put("/run/said", "VFIO_FERRY_DEVICES=a b\n.VFIO_FERRY_LINKS=vfio/by-path/a vfio/by-path/b")
+    os.makedirs("/run/udev/rules.d", exist_ok=True)
+    put("/run/udev/rules.d/61-lab.rules", rule)
+    run("udevadm", "control", "--reload")
+    run("udevadm", "trigger", "--settle", NODE)
+    same("a group's node has a link for each device", [os.path.realpath(f"{LINKS}/{name}") for name in "ab"], [NODE] * 2)
+    same("and says whose it is", {name: value for name, value in entry(NODE).items() if "FERRY" in name}, {"VFIO_FERRY_DEVICES": "a b"})
+    os.remove("/run/udev/rules.d/61-lab.rules")
+    run("udevadm", "control", "--reload")
+    run("udevadm", "trigger", "--settle", NODE)
+    same("which goes with the rule", names(LINKS), THERE)
 
 
 def come_and_go():
@@ -215,9 +237,10 @@ def main():
         run("udevadm", "control", "--ping")
         # udevadm verify came with systemd 254; what an older one has to say of rules it says in the journal, below.
         if "verify" in subprocess.run(["udevadm", "--help"], capture_output=True, text=True).stdout:
-            run("udevadm", "verify", "/usr/lib/udev/rules.d/60-vfio-ferry.rules")
+            run("udevadm", "verify", RULES)
             check("udevadm verify has nothing to say", True)
         coldplug()
+        without_nodes()
     before = now()
     with part("devices"):
         holder, monitor = Holder(HELD), Monitor("--metrics", METRICS, "--metrics-socket", SOCKET)

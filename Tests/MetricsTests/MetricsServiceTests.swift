@@ -1,0 +1,115 @@
+// SPDX-License-Identifier: Apache-2.0
+import Foundation
+import Glibc
+import LinuxIO
+import Synchronization
+import Testing
+
+@testable import Metrics
+
+@Suite("Metrics on their way out", .serialized)
+struct MetricsServiceTests {
+  private let folder: URL
+
+  init() throws {
+    Signals.ignoreBrokenPipes()
+    folder = FileManager.default.temporaryDirectory.appendingPathComponent("metrics-\(UUID().uuidString.prefix(8))")
+    try FileManager.default.createDirectory(at: folder, withIntermediateDirectories: true)
+  }
+
+  private func path(_ name: String) -> String { folder.appendingPathComponent(name).path }
+
+  /// What somebody gets who says this and then nothing more.
+  private func asked(_ path: String, _ words: String) throws -> String {
+    let cancellation = try Cancellation()
+    let socket = try StreamSocket.connect(path: path, until: monotonicMicroseconds() + 60_000_000, cancellation)
+    let bytes = Array(words.utf8)
+    var sent = 0
+    while sent < bytes.count { sent += try socket.write(bytes.span.extracting(sent..<bytes.count)) }
+    socket.endSending()
+    var answer: [UInt8] = []
+    var buffer = [UInt8](repeating: 0, count: 4096)
+    while true {
+      try cancellation.wait(for: .read, on: socket, until: monotonicMicroseconds() + 60_000_000)
+      var span = buffer.mutableSpan
+      let count = try socket.read(into: &span)
+      if count == 0 { break }
+      answer += buffer[..<count]
+    }
+    return String(decoding: answer, as: UTF8.self)
+  }
+
+  @Test(
+    "a socket answers with the page as it is now, in HTTP or without, and whoever says too little or hangs up hinders nobody"
+  )
+  func socket() throws {
+    defer { try? FileManager.default.removeItem(at: folder) }
+    let count = Mutex(0)
+    do {
+      let places = MetricsPlaces(file: nil, listener: try StreamListener(path: path("socket"), mode: 0o660))
+      let attributes = try FileManager.default.attributesOfItem(atPath: path("socket"))
+      #expect(attributes[.posixPermissions] as? Int == 0o660)
+      let service = try MetricsService(places) {
+        count.withLock { count in
+          count += 1
+          return "x \(count)\n"
+        }
+      } log: {
+        Issue.record("\($0)")
+      }
+      defer { service.end() }
+      #expect(try asked(path("socket"), "") == "x 1\n")
+      #expect(try asked(path("socket"), "GET / HTTP/1.0\r\n\r\n").hasSuffix("\r\n\r\nx 2\n"))
+      #expect(try asked(path("socket"), "GET / HT").hasPrefix("HTTP/1.0 400 "))
+      // Somebody who says nothing and stays; the next has his answer all the same.
+      let silent = try StreamSocket.connect(
+        path: path("socket"), until: monotonicMicroseconds() + 60_000_000, Cancellation())
+      #expect(try asked(path("socket"), "").hasPrefix("x "))
+      _ = consume silent
+    }
+    #expect(Files.names(in: folder.path).isEmpty)
+  }
+
+  @Test("a file has a whole page, and goes with the service")
+  func file() throws {
+    defer { try? FileManager.default.removeItem(at: folder) }
+    do {
+      let written = BlockingQueue<Void>()
+      let service = try MetricsService(MetricsPlaces(file: MetricsFile(path: path("x.prom")))) {
+        written.put(())
+        return "x 1\n"
+      } log: {
+        Issue.record("\($0)")
+      }
+      defer { service.end() }
+      _ = written.take()
+      // The page was asked for; its file is there when it is written, or the service has ended.
+      let limit = monotonicMicroseconds() + 60_000_000
+      while Files.text(path("x.prom")) != "x 1", monotonicMicroseconds() < limit { sched_yield() }
+      #expect(Files.names(in: folder.path) == ["x.prom"])
+    }
+    #expect(Files.names(in: folder.path).isEmpty)
+  }
+
+  @Test("a page takes the place of the one before, whoever reads that, and nothing of a failure is left")
+  func replaced() throws {
+    defer { try? FileManager.default.removeItem(at: folder) }
+    let file = MetricsFile(path: path("x.prom"))
+    #expect(file.folder == folder.path)
+    try file.write("one\n")
+    let reader = try Descriptor.open(path("x.prom"), O_RDONLY)
+    try file.write("two\n")
+    var bytes = [UInt8](repeating: 0, count: 16)
+    var span = bytes.mutableSpan
+    let count = try reader.read(into: &span)
+    #expect(String(decoding: bytes[..<count], as: UTF8.self) == "one\n" && Files.text(path("x.prom")) == "two")
+    try FileManager.default.createDirectory(atPath: path("folder.prom/full"), withIntermediateDirectories: true)
+    #expect(throws: SystemError.self) { try MetricsFile(path: path("folder.prom")).write("three\n") }
+    #expect(Files.names(in: folder.path) == ["folder.prom", "x.prom"])
+  }
+
+  @Test("a file's folder is found", arguments: [("x", "."), ("/x", "/"), ("/a/b/x", "/a/b"), ("a/x", "a")])
+  func folder(path: String, folder: String) {
+    #expect(MetricsFile(path: path).folder == folder)
+  }
+}
