@@ -20,7 +20,7 @@ public struct DeviceProspects: Hashable, Sendable {
 
   /// What is expected of the device of a record.
   public init(of record: DeviceRecord) {
-    tracking = record.driver.flatMap { DriverFacts.tracking[$0] }
+    tracking = record.driver.flatMap(DriverFacts.tracking(of:))
     guard record.isOnVFIO else { return }
     switch (record.isMigratable, record.usualFeatures) {
     case (false?, _): states = []
@@ -37,17 +37,17 @@ public struct DeviceProspects: Hashable, Sendable {
 }
 
 extension DriverFacts {
-  /// What tracks the pages that devices of a driver write, for the drivers of which it is known.
-  static let tracking: [String: DeviceProspects.Tracking] = [
+  /// What tracks the pages that devices of a driver write; nil where it is not known of the driver.
+  static func tracking(of driver: String) -> DeviceProspects.Tracking? { tracking[KernelModules.canonical(driver)] }
+
+  private static let tracking: [String: DeviceProspects.Tracking] = [
     "mlx5_vfio_pci": .device,
-    "mlx5-vfio-pci": .device,
     "pds_vfio_pci": .device,
-    "pds-vfio-pci": .device,
-    "hisi-acc-vfio-pci": .iommu,
+    "hisi_acc_vfio_pci": .iommu,
     "qat_vfio_pci": .iommu,
-    "virtio-vfio-pci": .iommu,
-    "xe-vfio-pci": .iommu,
-    "vfio-pci": .iommu,
+    "virtio_vfio_pci": .iommu,
+    "xe_vfio_pci": .iommu,
+    "vfio_pci": .iommu,
     // Its devices have no IOMMU and write to no memory.
     "mtty": .none,
   ]

@@ -31,7 +31,7 @@ public struct DeviceRecord: Hashable, Sendable {
 
   /// What the drivers known to offer migration say of themselves; what a device really offers, only it can tell.
   public var usualFeatures: MigrationFeatures? {
-    driver.flatMap { DriverFacts.migrating[$0] }
+    driver.flatMap(DriverFacts.usualFeatures(of:))
   }
 
   /// Its nodes, as messages name them; empty where it has none.
@@ -40,22 +40,23 @@ public struct DeviceRecord: Hashable, Sendable {
 
 /// What is known of kernel drivers by their names.
 public enum DriverFacts {
-  /// The drivers that offer migration, with the flags that they usually have.
-  static let migrating: [String: MigrationFeatures] = [
+  /// The flags that devices of a driver usually have; nil for a driver that is not known to offer migration.
+  static func usualFeatures(of driver: String) -> MigrationFeatures? { migrating[KernelModules.canonical(driver)] }
+
+  /// By names with underscores, which the kernel has made of the dashes of their modules.
+  private static let migrating: [String: MigrationFeatures] = [
     "mlx5_vfio_pci": [.stopCopy, .p2p, .preCopy],
-    "mlx5-vfio-pci": [.stopCopy, .p2p, .preCopy],
     "mtty": [.stopCopy, .p2p, .preCopy],
     "pds_vfio_pci": [.stopCopy, .p2p],
-    "pds-vfio-pci": [.stopCopy, .p2p],
-    "hisi-acc-vfio-pci": [.stopCopy, .preCopy],
+    "hisi_acc_vfio_pci": [.stopCopy, .preCopy],
     "qat_vfio_pci": [.stopCopy, .p2p, .preCopy],
-    "virtio-vfio-pci": [.stopCopy, .p2p, .preCopy],
-    "xe-vfio-pci": [.stopCopy, .p2p],
+    "virtio_vfio_pci": [.stopCopy, .p2p, .preCopy],
+    "xe_vfio_pci": [.stopCopy, .p2p],
   ]
 
   /// Whether the name is that of a driver which gives devices to VFIO, for kernels whose sysfs does not say.
   static func isVFIO(_ driver: String) -> Bool {
-    driver.contains("vfio") || migrating[driver] != nil
+    driver.contains("vfio") || usualFeatures(of: driver) != nil
   }
 }
 

@@ -116,7 +116,7 @@ struct DoctorCommandTests {
   @Test("links that the operator denies are no reason to refuse an order")
   func declared() throws {
     var host = DoctorHost.connectX
-    host.tree = host.tree.split(separator: "driver=mlx5_vfio_pci").joined(separator: "driver=hisi-acc-vfio-pci")
+    host.tree = host.tree.split(separator: "driver=mlx5_vfio_pci").joined(separator: "driver=hisi_acc_vfio_pci")
     host.files["lib/modules/\(DoctorHost.release)/modules.alias"] = nil
     let names = DoctorHost.functions
     func quiescing(_ arguments: [String]) throws -> String {

@@ -199,7 +199,7 @@ extension DoctorCase {
     DoctorCase(
       "two devices without P2P states reach each other", "quiescing", .missing, evidence: "0000:17:00.2",
       remedy: "--no-link 0000:16:00.2,0000:17:00.2", of: .other("8086:4941", driver: "qat_vfio_pci", devices: 2)
-    ) { $0.replace("driver=qat_vfio_pci", "driver=hisi-acc-vfio-pci") },
+    ) { $0.replace("driver=qat_vfio_pci", "driver=hisi_acc_vfio_pci") },
     DoctorCase(
       "nothing is known of its driver", "quiescing", .unknown, evidence: "new_vfio_pci", remedy: "topology --plan",
       of: .accelerator

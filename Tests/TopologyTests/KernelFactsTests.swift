@@ -95,11 +95,6 @@ struct KernelFactsTests {
     #expect(modules.presence(of: "vfio-pci") == .installed && modules.presence(of: "vfio") == .loaded)
     #expect(modules.presence(of: "iommufd") == .builtIn && modules.presence(of: "nothing") == .absent)
     #expect(KernelModules(root: host.root, release: "1.0").presence(of: "nothing") == .unknown)
-    let fits = [("*", ""), ("a*c", "abc"), ("a*c*", "acc"), ("*b?", "abbc"), ("abc", "abc")]
-    for (pattern, text) in fits { #expect(KernelModules.fits(Array(pattern.utf8), Array(text.utf8)), "\(pattern)") }
-    for (pattern, text) in [("", "a"), ("a", ""), ("a*c", "abd"), ("*b?", "ab"), ("abc", "abcd")] {
-      #expect(!KernelModules.fits(Array(pattern.utf8), Array(text.utf8)), "\(pattern)")
-    }
   }
 
   @Test("a node is open to its owner, its group, or all, each by its own bits, and to whoever may override them")

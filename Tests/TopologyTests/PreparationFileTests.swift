@@ -146,25 +146,27 @@ struct VariantDriverTests {
 
   @Test("of the aliases for VFIO that fit, the one that leaves the least open names the module")
   func best() {
-    let aliases = DescribedConnectX.aliases.split(separator: "\n").compactMap { VariantDriver.line(String($0)) }
-    #expect(aliases.count == 3)
-    #expect(VariantDriver.module(for: virtual, among: aliases) == "mlx5_vfio_pci")
-    #expect(VariantDriver.module(for: "pci:v00001B36d00000010sv0sd0bc01sc08i02", among: aliases) == "vfio_pci")
-    #expect(VariantDriver.module(for: "usb:v1", among: aliases) == nil)
-    #expect(VariantDriver.module(for: virtual, among: []) == nil)
-    let builtIn = VariantDriver.modinfo("mlx5_vfio_pci.alias=vfio_pci:v000015B3d0000101Esv*sd*bc*sc*i*")
-    #expect(builtIn.map { VariantDriver.module(for: virtual, among: [$0]) } == "mlx5_vfio_pci")
-    #expect(VariantDriver.modinfo("mlx5_core.alias=pci:v000015B3d0000101Esv*sd*bc*sc*i*") == nil)
-    #expect(VariantDriver.line("alias vfio_pci:v*d* ../x y") == nil)
+    let aliases = ModuleAliases(loadable: DescribedConnectX.aliases)
+    #expect(aliases.modules(for: virtual) == ["mlx5_vfio_pci", "vfio_pci"])
+    #expect(aliases.modules(for: "pci:v00001B36d00000010sv0sd0bc01sc08i02") == ["vfio_pci"])
+    #expect(aliases.modules(for: "usb:v1") == [] && ModuleAliases().modules(for: virtual) == [])
+    let builtIn = "mlx5_vfio_pci.alias=vfio_pci:v000015B3d0000101Esv*sd*bc*sc*i*"
+    #expect(ModuleAliases(builtIn: "a.license=GPL\0\(builtIn)\0").modules(for: virtual) == ["mlx5_vfio_pci"])
+    #expect(ModuleAliases(builtIn: "mlx5_core.alias=pci:v000015B3d0000101Esv*sd*bc*sc*i*").isEmpty)
+    #expect(ModuleAliases(loadable: "alias vfio_pci:v*d* ../x y\nalias vfio_pci:v* a/b").isEmpty)
   }
 
-  @Test("a star stands for any text, and nothing else does")
+  @Test("a star stands for any text, a question mark for a character, and nothing else does")
   func stars() {
     func fits(_ pattern: String, _ text: String) -> Bool {
-      VariantDriver.fits(Array(pattern.utf8)[...], Array(text.utf8)[...])
+      ModuleAliases.fits(Array(pattern.utf8), Array(text.utf8))
     }
-    #expect(fits("", "") && fits("*", "") && fits("a*c*", "abcbd") && fits("*bc", "abcbc") && fits("a", "a"))
-    #expect(!fits("a", "") && !fits("", "a") && !fits("*bc", "abcb") && !fits("a*d", "abc") && !fits("a", "b"))
+    #expect(
+      fits("", "") && fits("*", "") && fits("a*c*", "abcbd") && fits("*bc", "abcbc") && fits("a", "a")
+        && fits("*b?", "abbc"))
+    #expect(
+      !fits("a", "") && !fits("", "a") && !fits("*bc", "abcb") && !fits("a*d", "abc") && !fits("a", "b")
+        && !fits("*b?", "ab"))
     #expect(!fits(String(repeating: "*a", count: 20) + "b", String(repeating: "a", count: 200)))
   }
 

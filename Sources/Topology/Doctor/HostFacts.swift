@@ -111,12 +111,5 @@ public struct DeviceFacts: Sendable {
   /// Whether it is a network controller.
   var isNIC: Bool { function.map { $0.classCode >> 16 == 0x02 } ?? false }
   /// Whether its driver keeps a log of what the device writes; nil where that is not known of the driver.
-  var hasLog: Bool? { record.driver.flatMap { DriverFacts.logging[KernelModules.canonical($0)] } }
-}
-
-extension DriverFacts {
-  /// Drivers of which it is known whether they log what the device writes; the others rely on the IOMMU.
-  static let logging: [String: Bool] = [
-    "mlx5_vfio_pci": true, "pds_vfio_pci": true, "qat_vfio_pci": false, "virtio_vfio_pci": false, "xe_vfio_pci": false,
-  ]
+  var hasLog: Bool? { record.driver.flatMap(DriverFacts.tracking(of:)).map { $0 == .device } }
 }

@@ -23,15 +23,7 @@ public struct KernelModules: Hashable, Sendable {
   private let builtIn: Set<String>
   /// nil where there is no list.
   private let installed: Set<String>?
-  private let aliases: [Alias]
-
-  private struct Alias: Hashable, Sendable {
-    var pattern: String
-    var module: String
-  }
-
-  /// More than such a list has: the longest is some 2 MB.
-  private static let maximumSize = 32 << 20
+  private let aliases: ModuleAliases
 
   init(root: SystemRoot, release: String?) {
     folder = "\(root.modules)/\(release ?? "")"
@@ -39,7 +31,7 @@ public struct KernelModules: Hashable, Sendable {
     builtIn = Set(Self.lines("\(folder)/modules.builtin").map(Self.name))
     let dependencies = Self.lines("\(folder)/modules.dep")
     installed = dependencies.isEmpty ? nil : Set(dependencies.map(Self.name))
-    aliases = Self.aliases(in: folder)
+    aliases = ModuleAliases(folder: folder)
   }
 
   /// Where a module is; its name with dashes or underscores.
@@ -59,13 +51,7 @@ public struct KernelModules: Hashable, Sendable {
   /// which fits all.
   /// - Parameter alias: the device's own, as its file `modalias` has it: `pci:v000015B3d…`.
   public func variantDrivers(for alias: String) -> [String] {
-    guard alias.hasPrefix("pci:") else { return [] }
-    let wanted = Array(("vfio_" + alias).utf8)
-    var found: [String] = []
-    for candidate in aliases where candidate.module != "vfio_pci" && !found.contains(candidate.module) {
-      if Self.fits(Array(candidate.pattern.utf8), wanted) { found.append(candidate.module) }
-    }
-    return found
+    aliases.modules(for: alias).filter { $0 != "vfio_pci" }
   }
 
   /// The same name for what is written with dashes and with underscores.
@@ -74,7 +60,7 @@ public struct KernelModules: Hashable, Sendable {
   // MARK: Lists
 
   private static func lines(_ path: String) -> [Substring] {
-    guard let text = Files.text(path, maximum: maximumSize) else { return [] }
+    guard let text = Files.text(path, maximum: ModuleAliases.maximumSize) else { return [] }
     return text.utf8.split(separator: UInt8(ascii: "\n")).map { Substring($0) }
   }
 
@@ -83,53 +69,5 @@ public struct KernelModules: Hashable, Sendable {
     let path = line.utf8.prefix { $0 != UInt8(ascii: ":") }
     let file = path.split(separator: UInt8(ascii: "/")).last ?? path
     return canonical(String(Substring(file.prefix { $0 != UInt8(ascii: ".") })))
-  }
-
-  /// `alias PATTERN MODULE` in one list, and `MODULE.alias=PATTERN` for what is a part of the kernel in the other, where lines
-  /// end with a zero.
-  private static func aliases(in folder: String) -> [Alias] {
-    /// Names are shown, and may come from what somebody sent.
-    func alias(_ pattern: Substring, _ module: Substring) -> Alias {
-      Alias(pattern: String(pattern), module: Attribute.harmless(canonical(String(module))))
-    }
-    var aliases: [Alias] = []
-    for line in lines("\(folder)/modules.alias") where line.utf8.starts(with: "alias vfio_pci:".utf8) {
-      let words = line.utf8.split(separator: UInt8(ascii: " "))
-      guard words.count == 3 else { continue }
-      aliases.append(alias(Substring(words[1]), Substring(words[2])))
-    }
-    let text = Files.text("\(folder)/modules.builtin.modinfo", maximum: maximumSize) ?? ""
-    for line in text.utf8.split(separator: 0) {
-      let parts = line.split(separator: UInt8(ascii: "="), maxSplits: 1)
-      guard parts.count == 2, parts[1].starts(with: "vfio_pci:".utf8) else { continue }
-      let name = Substring(parts[0])
-      guard name.hasSuffix(".alias") else { continue }
-      aliases.append(alias(Substring(parts[1]), name.dropLast(6)))
-    }
-    return aliases
-  }
-
-  /// Whether a text is what a pattern stands for, in which `*` is any number of characters and `?` is one. No alias of a PCI
-  /// device has other wildcards.
-  static func fits(_ pattern: [UInt8], _ text: [UInt8]) -> Bool {
-    var (place, here) = (0, 0)
-    // Where the last star was, and how much of the text it has taken.
-    var star: (place: Int, taken: Int)?
-    while here < text.count {
-      if place < pattern.count, pattern[place] == UInt8(ascii: "*") {
-        star = (place, here)
-        place += 1
-      } else if place < pattern.count, pattern[place] == text[here] || pattern[place] == UInt8(ascii: "?") {
-        place += 1
-        here += 1
-      } else if let last = star {
-        star = (last.place, last.taken + 1)
-        place = last.place + 1
-        here = last.taken + 1
-      } else {
-        return false
-      }
-    }
-    return pattern[place...].allSatisfy { $0 == UInt8(ascii: "*") }
   }
 }
