@@ -4,6 +4,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdbool.h>
 #include <stdio.h>
@@ -57,6 +58,26 @@ int packets_end(int process)
 	if (waitpid(process, &status, 0) != process || !WIFEXITED(status))
 		return -1;
 	return WEXITSTATUS(status);
+}
+
+int packets_place(int process, int processor)
+{
+	static cpu_set_t all;
+	static int known;
+	cpu_set_t one;
+
+	if (!known && sched_getaffinity(0, sizeof(all), &all) == 0)
+		known = 1;
+	if (processor < 0)
+		return sched_setaffinity(process, sizeof(all), &all);
+	for (int cpu = 0; cpu < CPU_SETSIZE; cpu++) {
+		if (!CPU_ISSET(cpu, &all) || processor-- > 0)
+			continue;
+		CPU_ZERO(&one);
+		CPU_SET(cpu, &one);
+		return sched_setaffinity(process, sizeof(one), &one);
+	}
+	return -1;
 }
 
 void packets_echo(int socket, size_t size)

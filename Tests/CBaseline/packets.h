@@ -13,6 +13,10 @@ int packets_start(const char *program, const char *first, const char *second, co
 /* Waits for its end. Returns its exit status, or -1. */
 int packets_end(int process);
 
+/* Has a process's first thread, or the calling one (0), run on one processor only, or on all that there are (-1). Which one it
+ * is counts from 0 among those that the calling process may use. Returns 0, or -1 where there are not so many. */
+int packets_place(int process, int processor);
+
 /* Answers every packet with one of `size` bytes until the other end hangs up: the bare ping-pong's other side. */
 void packets_echo(int socket, size_t size);
 
