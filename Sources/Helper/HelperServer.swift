@@ -86,7 +86,7 @@ public final class HelperServer {
         if seen.contains(.input) { try takePacket(&buffer) }
         endRemovals()
         if ending != nil || newsDue <= monotonicMicroseconds() { sendNews() }
-        metrics?.take(devices: session.order.count)
+        metrics?.take(devices: session.order.count, hung: session.hung)
         try sendWaiting()
       } catch {
         // The connection is gone, whatever it is called.

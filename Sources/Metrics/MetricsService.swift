@@ -63,8 +63,8 @@ public final class MetricsService: Sendable {
       }
       next = monotonicMicroseconds() + Self.interval
       let text = page()
-      // A file that says the same as before is left alone.
-      if text == written { continue }
+      // A file that says the same as before is left alone, unless it is another's or nobody's by now.
+      if text == written, places.file?.isThere ?? true { continue }
       do throws(SystemError) {
         try places.file?.write(text)
         written = text

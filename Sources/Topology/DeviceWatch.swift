@@ -52,6 +52,14 @@ public struct DeviceWatch: Sendable {
     let now = DeviceSighting(event.device, isPhysical: isPhysical || before?.kind == .physical)
     // Who has not heard that something came does not hear that it went.
     if isGone, before == nil { return nil }
+    // A later device in the same folder was seen already, when somebody looked.
+    if let before, event.device.isEarlier(than: before) { return nil }
+    // This very device was, while it came. That it has come is told again only where somebody has played it again.
+    if event.action == "add", !event.isPlayedAgain, let before, before.isSame(as: event.device) {
+      // Udev's rules may have dealt with it only after that; and its driver may have come before.
+      if let now, now.driver != nil || before.driver == nil { known[path] = now }
+      return nil
+    }
     if event.sequence <= seen, isOld(event, before, isThere) {
       // Udev's rules may have dealt with it only after somebody looked.
       if !isGone, let now, before?.initialized == now.initialized { known[path] = now }
@@ -105,5 +113,19 @@ public struct DeviceWatch: Sendable {
   /// Whether two that have stood in one folder are two devices.
   private static func isOther(_ one: DeviceSighting, _ other: DeviceSighting) -> Bool {
     one.kind != other.kind || one.name != other.name || one.initialized != other.initialized
+  }
+}
+
+extension DeviceSighting {
+  /// Whether it is a device that stood in its folder, as far as can be told: udev does not keep of all when they came.
+  fileprivate func isSame(as device: UdevDevice) -> Bool { initialized.map { $0 == device.initialized } ?? true }
+}
+
+extension UdevDevice {
+  /// Whether it stood in its folder before a device that was seen there.
+  fileprivate func isEarlier(than sighting: DeviceSighting) -> Bool {
+    guard let mine = initialized.flatMap({ UInt64($0) }), let its = sighting.initialized.flatMap({ UInt64($0) })
+    else { return false }
+    return mine < its
   }
 }

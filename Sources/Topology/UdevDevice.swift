@@ -29,6 +29,9 @@ public struct UdevEvent: Hashable, Sendable {
   /// What it happened to.
   public var device: UdevDevice
 
+  /// Whether somebody has asked for it, as `udevadm trigger` does, and nothing has happened.
+  var isPlayedAgain: Bool { device.properties["SYNTH_UUID"] != nil }
+
   /// An event.
   public init(action: String, sequence: UInt64, device: UdevDevice) {
     self.action = action

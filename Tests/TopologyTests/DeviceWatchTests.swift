@@ -111,14 +111,35 @@ struct DeviceWatchTests {
     #expect(watch.sightings.isEmpty)
   }
 
-  @Test("an event that was played again is told, though nothing is new")
-  func playedAgain() {
+  @Test("an event that was played again is told, though nothing is new", arguments: ["add", "change"])
+  func playedAgain(action: String) {
     var host = Host()
     var watch = DeviceWatch()
-    let device = host.add(0).device
+    var device = host.add(0).device
     _ = watch.compare(host.all, asOf: host.sequence)
-    let again = host.event("change", device)
+    device.properties["SYNTH_UUID"] = "0"
+    let again = host.event(action, device)
     #expect(watch.take(again, isPhysical: false) { true }?.sequence == again.sequence)
+  }
+
+  @Test("what comes while somebody looks is told once, and with what udev's rules said after that")
+  func whileLooking() {
+    var host = Host()
+    var watch = DeviceWatch()
+    let sequence = host.sequence
+    var late = [host.add(0), host.remove(0), host.add(0)].compactMap { $0 }
+    late[2].device.properties["VFIO_FERRY_DEVICE"] = "nic"
+    #expect(watch.compare(host.all, asOf: sequence).map(\.action) == ["add"])
+    for event in late { #expect(watch.take(event, isPhysical: false) { true } == nil) }
+    #expect(watch.sightings.map(\.name) == ["nic"])
+  }
+
+  @Test("a function whose driver came while somebody looked keeps it")
+  func boundWhileLooking() {
+    var watch = DeviceWatch()
+    _ = watch.compare([(function("vfio-pci"), false)], asOf: 0)
+    #expect(told(&watch, "add", function(nil), 1) == nil)
+    #expect(watch.sightings.map(\.driver) == ["vfio-pci"])
   }
 
   @Test(
@@ -136,6 +157,7 @@ struct DeviceWatchTests {
     var watch = DeviceWatch()
     var queue: [UdevEvent] = []
     var said: [String: String] = [:]
+    var came: Set<String> = []
     func take(_ event: UdevEvent) {
       let isThere = host.there[event.device.path] == event.device
       if let change = watch.take(event, isPhysical: false, isThere: { isThere }) { hear(change) }
@@ -146,23 +168,30 @@ struct DeviceWatchTests {
       case "add":
         #expect(said[sighting.path] == nil)
         said[sighting.path] = sighting.initialized
+        #expect(came.insert(sighting.initialized ?? "").inserted)
       case "remove":
         #expect(said.removeValue(forKey: sighting.path) == sighting.initialized)
       default: Issue.record("\(change)")
       }
     }
-    for turn in 0..<60 {
+    func happen() {
       let slot = random(3)
       if host.there["\(Host.path)\(slot)"] == nil {
         queue.append(host.add(slot))
       } else if let event = host.remove(slot) {
         queue.append(event)
       }
+    }
+    for turn in 0..<60 {
+      happen()
       while !queue.isEmpty, random(3) > 0 { take(queue.removeFirst()) }
       if turn == 59 || random(8) == 0 {
         // The newest are lost first: those before them are in the queue already.
         queue.removeLast(random(queue.count + 1))
-        for change in watch.compare(host.all, asOf: host.sequence) { hear(change) }
+        // More happens before the devices are looked at, and is not lost.
+        let sequence = host.sequence
+        for _ in 0..<random(4) { happen() }
+        for change in watch.compare(host.all, asOf: sequence) { hear(change) }
       }
     }
     for event in queue { take(event) }
