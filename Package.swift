@@ -127,6 +127,7 @@ let package = Package(
       "CommandTests",
       [
         "vfio-ferry", "Helper", "LinuxIO", "Migration", "Simulation", "Topology", "TopologyFixtures", "Transport",
+        "VFIO",
         argumentParser,
       ]),
     // Runs in the lab only; see tools/test.

@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
+internal import Glibc
 public import LinuxIO
 internal import Migration
 
@@ -89,9 +90,9 @@ public final class HelperServer {
         metrics?.take(devices: session.order.count, hung: session.hung)
         try sendWaiting()
       } catch {
-        // The connection is gone, whatever it is called.
-        log(.warning, "\(error)")
-        act(session.handle(.hungUp), nil)
+        // That the other end is gone is said where its hang-up is read, and in one line.
+        if error.errno != EPIPE && error.errno != ECONNRESET { log(.warning, "\(error)") }
+        takeLastPackets(&buffer)
       }
       // What a VMM that is gone, or was told to go, has not read is left.
       if let ending { return ending }
@@ -107,10 +108,19 @@ public final class HelperServer {
     }
   }
 
-  private func takePacket(_ buffer: inout [UInt8]) throws(SystemError) {
+  /// What a VMM sent before it went is still there, and its hang-up behind it.
+  private func takeLastPackets(_ buffer: inout [UInt8]) {
+    while ending == nil {
+      guard let isMore = try? takePacket(&buffer), isMore else { return act(session.handle(.hungUp), nil) }
+    }
+  }
+
+  /// - Returns: whether there was one, or the end of them.
+  @discardableResult
+  private func takePacket(_ buffer: inout [UInt8]) throws(SystemError) -> Bool {
     var span = buffer.mutableSpan
     switch try socket.receive(into: &span, waits: false) {
-    case .nothing: return
+    case .nothing: return false
     case .hungUp: act(session.handle(.hungUp), nil)
     case .tooLong(let size): refuse("a packet of \(size) bytes is longer than any")
     case .tooManyDescriptors: refuse("a packet came with more than \(PacketSocket.maximumDescriptors) descriptors")
@@ -118,6 +128,7 @@ public final class HelperServer {
     case .packet(let size, let descriptors):
       take(buffer.span.extracting(0..<size), descriptors)
     }
+    return true
   }
 
   private func refuse(_ text: String) {

@@ -123,10 +123,11 @@ struct PrepareCommand: FerryCommand {
     try prepare(file, console, root)
   }
 
-  /// Each, whatever becomes of the others.
+  /// Each, whatever becomes of the others; none where two are for the same device.
   private func prepareAll(_ console: Console, _ root: SystemRoot, _ folder: String) throws(CommandFailure) {
     let paths = PreparationFile.paths(in: folder)
     if paths.isEmpty { throw .nothing("there is no file in \(folder)") }
+    try Self.read { () throws(PreparationFile.Problem) in try PreparationFile.checkEachOnce(in: folder, root: root) }
     var first: CommandFailure?
     for path in paths {
       do throws(CommandFailure) {

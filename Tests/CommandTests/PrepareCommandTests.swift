@@ -1,9 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 import ArgumentParser
 import Foundation
+import Migration
 import Testing
 import Topology
 import TopologyFixtures
+import VFIO
 
 @testable import vfio_ferry
 
@@ -54,10 +56,10 @@ struct PrepareCommandTests {
         modprobe mlx5_vfio_pci
         echo 0 > /sys/bus/pci/devices/0000:3b:00.0/sriov_drivers_autoprobe
         echo 1 > /sys/bus/pci/devices/0000:3b:00.0/sriov_numvfs
-        echo 1 > /sys/bus/pci/devices/0000:3b:00.0/sriov_drivers_autoprobe
         devlink port function set pci/0000:3b:00.0/<port of VF 0> migratable enable   # where the device knows of it
         echo mlx5_vfio_pci > /sys/bus/pci/devices/0000:3b:00.2/driver_override
         echo 0000:3b:00.2 > /sys/bus/pci/drivers/mlx5_vfio_pci/bind
+        echo 1 > /sys/bus/pci/devices/0000:3b:00.0/sriov_drivers_autoprobe
 
         """)
     #expect(!FileManager.default.fileExists(atPath: host.folder.path + "/run"))
@@ -94,6 +96,26 @@ struct PrepareCommandTests {
     // What a file names and what is none is an error, and not silence.
     try host.write("etc/vfio-ferry/prepare.d/a.toml", "pf = \"0000:3a:00.0\"\nvfs = 3")
     #expect(try run("--configured", "0000:3a:00.0").failure?.status == .nothing)
+  }
+
+  @Test("two files for one function are misuse before anything is done for another")
+  func twice() throws {
+    for (file, device) in [("a", "0000:3b:00.0"), ("b", "pci-0000:3b:00.0")] {
+      try host.write("etc/vfio-ferry/prepare.d/\(file).toml", "pf = \"\(device)\"\nvfs = 1")
+    }
+    let told = try run("--all", "--dry-run")
+    #expect(told.failure?.status == .misuse && told.out.isEmpty, "\(told)")
+    #expect(told.failure?.message.hasSuffix("a.toml") == true, "\(told)")
+  }
+
+  @Test("who has a device is told by its node or group, and by a group's device that could be it")
+  func holders() throws {
+    let record = try Inventory(root: host.root, readsStates: false).device(.pci(name))
+    #expect(VFIOHolders.place(among: [.group(40)], record) == "group /dev/vfio/40")
+    #expect(VFIOHolders.place(among: [.group(41), .groupDevice(sysfs: nil)], record) == nil)
+    #expect(VFIOHolders.place(among: [.groupDevice(sysfs: nil)], record)?.contains("may be") == true)
+    #expect(VFIOHolders.place(among: [.groupDevice(sysfs: "/sys/devices/x/\(name)")], record) == "it")
+    #expect(VFIOHolders.place(among: [.groupDevice(sysfs: "/sys/devices/x/0000:01:00.0")], record) == nil)
   }
 
   @Test("the exit status says whether there is no such device, or it may not be")

@@ -267,6 +267,19 @@ struct HelperServerTests {
     #expect(source.ending()?.status == 0)
   }
 
+  @Test("what a VMM sent before it went is read, though nobody hears the replies; that it is gone is said once")
+  func gone() throws {
+    let hello = HelperRequest.hello(major: 1, minor: 0, features: [], version: "test").packet(number: 1)
+    let question = HelperRequest.describe(device: 1).packet(number: 2)
+    let hungUp = try TestVMM.afterwards([hello, question, question])
+    #expect(hungUp.0 == HelperServer.Ending(status: 0, words: nil))
+    #expect(hungUp.log == [])
+    // The last of them is not a packet of the protocol, and only who reads so far knows.
+    let broken = try TestVMM.afterwards([hello, question, [1, 2, 3]])
+    #expect(broken.0.status == 1)
+    #expect(broken.log == [])
+  }
+
   /// A file for a stream that nobody reads.
   static func pipeToNowhere() throws -> (SentFile, SentFile) {
     let file = SentFile(try Descriptor.inMemory(name: "a stream"))

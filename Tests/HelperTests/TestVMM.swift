@@ -50,6 +50,16 @@ final class TestVMM {
   /// The file that came with the last reply that had one.
   private(set) var file: SentFile?
 
+  /// What a server makes of a VMM that has sent these packets and gone, and what it said to its log before.
+  static func afterwards(_ packets: [[UInt8]]) throws -> (HelperServer.Ending, log: [String]) {
+    let (mine, theirs) = try PacketSocket.pair()
+    for packet in packets { try mine.send(packet.span) }
+    _ = consume mine
+    var lines: [String] = []
+    let server = try HelperServer(socket: theirs, host: FakeHost([]), version: "test") { lines.append($1) }
+    return (server.run(), lines)
+  }
+
   init(
     _ devices: [any MigratableDevice], tag: [UInt8] = [], limits: HelperLimits = HelperLimits(),
     metrics: HelperMetrics? = nil, over: @escaping @Sendable () -> Void = {}

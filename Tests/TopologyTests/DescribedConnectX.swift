@@ -168,13 +168,15 @@ final class DescribedConnectX: PreparationHost {
   private func bind(_ address: String, to driver: String) throws {
     let folder = "\(host.root.sys)/bus/pci/devices/\(address)"
     let override = try #require(Attribute.text("\(folder)/driver_override"))
-    guard override == driver || override == "(null)" && driver == "mlx5_core" else {
+    guard override == driver || override == "(null)" && driver == "mlx5_core" && probes else {
       throw OutOfOrder(description: "\(driver) does not take \(address), whose driver_override is \(override)")
     }
     try FileManager.default.createSymbolicLink(
       atPath: "\(folder)/driver", withDestinationPath: "\(host.root.sys)/bus/pci/drivers/\(driver)")
     network.isBound(number(address), true)
   }
+
+  private var probes: Bool { Attribute.text("\(device.folder)/sriov_drivers_autoprobe") == "1" }
 
   /// Functions appear, or all of them go.
   private func setCount(_ count: Int) throws {
@@ -188,7 +190,7 @@ final class DescribedConnectX: PreparationHost {
       try FileManager.default.removeItem(
         atPath: "\(host.folder.path)/\(home)/../\(address)")
     }
-    let probes = Attribute.text("\(device.folder)/sriov_drivers_autoprobe") == "1"
+    let probes = probes
     for number in 0..<count {
       let address = try #require(device.expectedFunction(number))
       let folder = home.components(separatedBy: "/").dropLast().joined(separator: "/") + "/\(address)"

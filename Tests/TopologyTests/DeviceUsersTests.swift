@@ -70,6 +70,54 @@ struct DeviceUsersTests {
     #expect(users().last == "process 4711 (qemu-system-x86) has /dev/nvme0n1 open")
   }
 
+  @Test("an interface with others on it is in use")
+  func upper() throws {
+    let home = try interface("ens1", flags: "0x1002")
+    try host.link("\(home)/upper_macvtap0", to: "sys/class/net/macvtap0")
+    #expect(users() == ["its interface ens1 is under macvtap0"])
+  }
+
+  @Test("a multipath device of an NVMe subsystem is in use by each of its controllers, and not by others")
+  func multipath() throws {
+    try host.make("\(host.path(of: address))/nvme/nvme3")
+    let subsystem = "sys/devices/virtual/nvme-subsystem/nvme-subsys1"
+    try host.write("\(subsystem)/nvme1n1/nvme1n1p2/dev", "259:7")
+    try host.link("sys/class/nvme-subsystem/nvme-subsys1", to: subsystem)
+    try host.link("sys/class/block/nvme1n1p2", to: "\(subsystem)/nvme1n1/nvme1n1p2")
+    try host.write("proc/self/mountinfo", "22 1 259:7 / /data rw - ext4 /dev/nvme1n1p2 rw")
+    try host.make("\(subsystem)/nvme1")
+    #expect(users() == [])
+    try host.make("\(subsystem)/nvme3")
+    #expect(users() == ["its nvme1n1p2 is mounted at /data"])
+  }
+
+  @Test("btrfs is told by what it is made of, as its mounts have a number of their own")
+  func btrfs() throws {
+    for (name, number) in [("nvme0n1", "259:0"), ("nvme0n2", "259:1"), ("nvme0n3", "259:2")] {
+      let home = "\(host.path(of: address))/nvme/nvme0/\(name)"
+      try host.write("\(home)/dev", number)
+      try host.link("sys/class/block/\(name)", to: home)
+    }
+    try host.write("proc/self/mountinfo", "22 1 0:41 / /data rw shared:1 master:2 - btrfs /dev/nvme0n1 rw")
+    try host.make("sys/fs/btrfs/1c0e4d5a/devices/nvme0n2")
+    #expect(users() == ["its nvme0n1 is mounted at /data", "its nvme0n2 is a part of btrfs 1c0e4d5a"])
+  }
+
+  @Test("a vDPA device is in use by who has its node open, or by its interface")
+  func virtualDataPath() throws {
+    let home = "\(host.path(of: address))/vdpa0"
+    try host.make("\(home)/vhost-vdpa-3")
+    try host.link("sys/bus/vdpa/devices/vdpa0", to: home)
+    try host.make("proc/88/fd")
+    #expect(users() == [])
+    try open("proc/88/fd/3", "/dev/vhost-vdpa-3")
+    try host.write("\(home)/virtio5/net/eth7/flags", "0x1003")
+    #expect(
+      users(["eth7": ["192.0.2.7"]]) == [
+        "its interface eth7 is up with 192.0.2.7", "process 88 has /dev/vhost-vdpa-3 open",
+      ])
+  }
+
   @Test("an RDMA device that a process has open is in use")
   func verbs() throws {
     try host.make("\(host.path(of: address))/infiniband_verbs/uverbs3")

@@ -57,10 +57,18 @@ struct PreparationPlanTests {
     ]
     #expect(
       try steps(wish, none)
-        == ["sriov_drivers_autoprobe := 0", "sriov_numvfs := 1", "sriov_drivers_autoprobe := 1"] + new)
+        == ["sriov_drivers_autoprobe := 0", "sriov_numvfs := 1"] + new + ["sriov_drivers_autoprobe := 1"])
     var off = none
     off.autoprobe = "0"
     #expect(try steps(wish, off) == ["sriov_numvfs := 1"] + new)
+    // What a run that was killed has left is not what was there.
+    #expect(
+      try PreparationPlan(wish, on: off, driver: variant, autoprobe: "1").steps.last
+        == PreparationStep(setting: .autoprobe, value: "1"))
+    var left = prepared()
+    left.autoprobe = "0"
+    #expect(try PreparationPlan(wish, on: left, driver: variant, autoprobe: "1").steps.map(\.setting) == [.autoprobe])
+    #expect(try PreparationPlan(wish, on: prepared(), driver: variant, autoprobe: "1").steps.isEmpty)
     off.autoprobe = nil
     #expect(try steps(wish, off) == ["sriov_numvfs := 1"] + new)
   }

@@ -35,7 +35,6 @@ struct PreparationTests {
         "devlink dev eswitch set pci/0000:3b:00.0 mode switchdev",
         "echo 0 > \(sysfs)/0000:3b:00.0/sriov_drivers_autoprobe",
         "echo 2 > \(sysfs)/0000:3b:00.0/sriov_numvfs",
-        "echo 1 > \(sysfs)/0000:3b:00.0/sriov_drivers_autoprobe",
         "devlink port function set pci/0000:3b:00.0/1 hw_addr 02:00:5e:00:00:11",
         "devlink port function set pci/0000:3b:00.0/1 migratable enable",
         "echo mlx5_vfio_pci > \(sysfs)/0000:3b:00.2/driver_override",
@@ -43,6 +42,7 @@ struct PreparationTests {
         "devlink port function set pci/0000:3b:00.0/2 migratable enable",
         "echo mlx5_vfio_pci > \(sysfs)/0000:3b:00.3/driver_override",
         "echo 0000:3b:00.3 > /sys/bus/pci/drivers/mlx5_vfio_pci/bind",
+        "echo 1 > \(sysfs)/0000:3b:00.0/sriov_drivers_autoprobe",
       ])
     // What is told is what is done, and in that order.
     #expect(nic.takeWrites() == written)
@@ -132,7 +132,7 @@ struct PreparationTests {
   @Test("where nothing can be written any more, what is not undone is said, and --undo does it later")
   func wayBackFails() throws {
     let before = try nic.state()
-    for number in 1..<11 {
+    for number in 2..<11 {
       _ = nic.takeWrites()
       nic.fail(.init(at: number, lasts: true))
       do throws(PreparationError) {
@@ -217,6 +217,118 @@ struct PreparationTests {
     var notes: [String] = []
     _ = try nic.preparation.undo(announce: { _ in }, note: { notes.append($0) })
     #expect(notes.count == 1 && records.isEmpty)
+  }
+
+  @Test("what is there is looked at only with the record held, before the first write as well")
+  func claimed() throws {
+    let folder = PreparationFolder(root: nic.host.root)
+    let empty = PreparationRecord(
+      bus: "pci", device: DescribedConnectX.name, boot: try #require(ProcessIdentity.boot(proc: nic.host.root.proc)))
+    let before = try nic.state()
+    do {
+      let held = try folder.write(empty, over: nil)
+      for body in [{ _ = try prepare() }, { _ = try undo() }] { expect(body, fails: "another process is preparing it") }
+      #expect(try nic.state() == before && nic.takeWrites().isEmpty)
+      withExtendedLifetime(held) {}
+    }
+    // Its run is gone, and had written nothing down.
+    #expect(records.count == 1)
+    #expect(try undo() == .nothingToDo)
+    #expect(records.isEmpty)
+    _ = try folder.write(empty, over: nil)
+    #expect(try !prepare().isEmpty && undo() == .done)
+    #expect(try nic.state() == before && records.isEmpty)
+  }
+
+  @Test("what somebody else has changed since is not undone, nor is anything else")
+  func foreign() throws {
+    let before = try nic.state()
+    _ = try prepare()
+    for write in [
+      PreparationWrite.file("/sys/bus/pci/drivers/mlx5_vfio_pci/unbind", "0000:3b:00.3"),
+      .file("\(sysfs)/0000:3b:00.3/driver_override", "vfio-pci"),
+      .file("/sys/bus/pci/drivers/vfio-pci/bind", "0000:3b:00.3"),
+    ] {
+      guard case .file(let path, let text) = write else { continue }
+      try nic.perform(.file(nic.host.folder.path + path, text))
+    }
+    let changed = try nic.state()
+    _ = nic.takeWrites()
+    do throws(PreparationError) {
+      _ = try nic.preparation.undo(announce: { _ in }, note: { _ in })
+      Issue.record("it was not refused")
+    } catch {
+      var reason = ""
+      if case .refused(let words) = error.cause { reason = words }
+      #expect(reason.contains("driver of VF 1 was set to \"mlx5_vfio_pci\" and is \"vfio-pci\""), "\(reason)")
+      #expect(!error.hasChanged)
+    }
+    #expect(try nic.state() == changed && nic.takeWrites().isEmpty && records.count == 1)
+    // Who wishes for it again has it, and the way back.
+    _ = try prepare()
+    #expect(try undo() == .done)
+    #expect(try nic.state() == before)
+  }
+
+  @Test("a run that was killed while drivers could not look by themselves ends, the next time, with them as before")
+  func autoprobeAfterKill() throws {
+    let before = try nic.state()
+    for number in 2..<11 {
+      _ = nic.takeWrites()
+      // Behind the writes of the mode and of autoprobe nothing works any more, the way back neither: it is as after a kill.
+      nic.fail(.init(at: number, lasts: true))
+      expect({ _ = try prepare() }, fails: "not undone")
+      nic.fail(nil)
+      #expect(try nic.state().contains("autoprobe 0"))
+      _ = try prepare()
+      #expect(try nic.state().contains("autoprobe 1"), "write \(number)")
+      #expect(try undo() == .done)
+      #expect(try nic.state() == before && records.isEmpty, "write \(number)")
+    }
+  }
+
+  @Test("where there is no record, --undo leaves none, also where it fails: the next one goes on")
+  func noRecordFails() throws {
+    for lasts in [false, true] {
+      _ = try prepare()
+      let folder = PreparationFolder(root: nic.host.root).folder
+      for name in folder.names { Files.remove("\(folder.path)/\(name)") }
+      let prepared = try nic.state()
+      _ = nic.takeWrites()
+      nic.fail(.init(at: 2, lasts: lasts))
+      expect({ _ = try undo() }, fails: lasts ? "not undone" : "what had been done is undone")
+      nic.fail(nil)
+      #expect(records.isEmpty)
+      #expect(try (nic.state() == prepared) == !lasts)
+      #expect(try undo() == .done)
+      #expect(try nic.state().contains("count 0") && records.isEmpty)
+    }
+  }
+
+  @Test("without libnl a NIC's switch is not taken for one that is not there")
+  func noLibrary() {
+    let host = SystemPreparationHost(
+      device: nic.device, root: nic.host.root,
+      network: NoNetwork(error: NetlinkError(errno: .noLibrary, words: "")), holders: { _ in [] }, addresses: { [:] })
+    for setting in [PreparationSetting.switchMode, .migratable(0), .address(0)] {
+      expect({ _ = try host.value(of: setting) }, fails: "libnl is not installed")
+    }
+  }
+
+  @Test("what comes into use before the first write is a refusal, and not something that was undone")
+  func lateUser() throws {
+    let run = PreparationRun(
+      device: nic.device, host: nic, folder: PreparationFolder(root: nic.host.root), announce: { _ in })
+    let record = PreparationRecord(bus: "pci", device: DescribedConnectX.name, boot: "1")
+    nic.use(by: ["somebody"])
+    do throws(PreparationError) {
+      let held = try run.write(record, over: nil)
+      try run.carryOut([PreparationStep(setting: .functions, value: "2")], held, record, isWritten: true)
+      Issue.record("it was not refused")
+    } catch {
+      #expect(error.cause == .refused("in use: somebody") && !error.hasChanged)
+    }
+    #expect(records.isEmpty && nic.takeWrites().isEmpty)
   }
 
   @Test("a record that is damaged, or that others could have written, is not followed")

@@ -56,23 +56,23 @@ extension KernelNetwork: NetworkPreparation {
 
 /// A system whose kernel can't be asked.
 struct NoNetwork: NetworkPreparation {
-  private static let nobody = NetlinkError(errno: .notSupported, words: "")
+  var error = NetlinkError(errno: .notSupported, words: "")
 
-  func switchMode(bus: String, device: String) throws(NetlinkError) -> SwitchMode? { throw Self.nobody }
-  func firmware(bus: String, device: String) throws(NetlinkError) -> String { throw Self.nobody }
+  func switchMode(bus: String, device: String) throws(NetlinkError) -> SwitchMode? { throw error }
+  func firmware(bus: String, device: String) throws(NetlinkError) -> String { throw error }
   func address(ofFunction number: UInt16, bus: String, device: String) throws(NetlinkError) -> [UInt8] {
-    throw Self.nobody
+    throw error
   }
-  func link(ofFunction number: UInt16, interface: Int32) throws(NetlinkError) -> FunctionLink { throw Self.nobody }
-  func filters(at interface: Int32) throws(NetlinkError) -> Int { throw Self.nobody }
-  func port(ofFunction number: UInt16, bus: String, device: String) throws(NetlinkError) -> UInt32 { throw Self.nobody }
-  func setSwitchMode(bus: String, device: String, _ mode: SwitchMode) throws(NetlinkError) { throw Self.nobody }
-  func setAddress(of port: DevlinkPort, _ address: MACAddress) throws(NetlinkError) { throw Self.nobody }
+  func link(ofFunction number: UInt16, interface: Int32) throws(NetlinkError) -> FunctionLink { throw error }
+  func filters(at interface: Int32) throws(NetlinkError) -> Int { throw error }
+  func port(ofFunction number: UInt16, bus: String, device: String) throws(NetlinkError) -> UInt32 { throw error }
+  func setSwitchMode(bus: String, device: String, _ mode: SwitchMode) throws(NetlinkError) { throw error }
+  func setAddress(of port: DevlinkPort, _ address: MACAddress) throws(NetlinkError) { throw error }
   func setAddress(ofFunction number: UInt16, interface: Int32, _ address: MACAddress) throws(NetlinkError) {
-    throw Self.nobody
+    throw error
   }
   func isMigratable(function number: UInt16, bus: String, device: String) throws(NetlinkError) -> Bool {
-    throw Self.nobody
+    throw error
   }
-  func setMigratable(of port: DevlinkPort, _ isMigratable: Bool) throws(NetlinkError) { throw Self.nobody }
+  func setMigratable(of port: DevlinkPort, _ isMigratable: Bool) throws(NetlinkError) { throw error }
 }

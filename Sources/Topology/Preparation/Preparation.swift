@@ -50,14 +50,26 @@ public struct Preparation {
   public func prepare(
     _ wish: PreparationWish, dryRun: Bool = false, announce: @escaping (String) -> Void
   ) throws(PreparationError) -> Outcome {
-    let state = try state()
-    let steps: [PreparationStep]
-    do throws(PreparationPlan.Refusal) {
-      steps = try PreparationPlan(wish, on: state, driver: driver(for: wish, state)).steps
-    } catch {
-      throw self.error(.refused(error.reason))
+    func steps(_ record: PreparationRecord?) throws(PreparationError) -> [PreparationStep] {
+      let state = try state()
+      do throws(PreparationPlan.Refusal) {
+        return try PreparationPlan(
+          wish, on: state, driver: driver(for: wish, state), autoprobe: record?.original(.autoprobe)
+        ).steps
+      } catch {
+        throw self.error(.refused(error.reason))
+      }
     }
-    return try carryOut(steps, dryRun: dryRun, announce)
+    if dryRun {
+      // Also for those who can't write a record, or read one.
+      var record: PreparationRecord?
+      if let boot = try? boot(), case .held(_, let written) = folder.find(name, boot: boot) { record = written }
+      return tell(try steps(record), announce)
+    }
+    guard let claim = try claim(unless: { () throws(PreparationError) in try steps(nil).isEmpty }) else {
+      return .nothingToDo
+    }
+    return try carryOut(claim, announce) { () throws(PreparationError) in try steps(claim.record) }
   }
 
   /// Gives back what was there before the function was prepared; where nothing tells what that was, removes its functions.
@@ -66,27 +78,29 @@ public struct Preparation {
   public func undo(
     dryRun: Bool = false, announce: @escaping (String) -> Void, note: (String) -> Void
   ) throws(PreparationError) -> Outcome {
-    let boot = try boot()
-    switch folder.find(name, boot: boot) {
-    case .anothers: throw error(.refused("another process is preparing it"))
-    case .damaged(let reason): throw error(.record(reason))
-    case .held(let held, let record):
-      let back = record.entries.reversed().map { PreparationStep(setting: $0.setting, value: $0.value) }
-      let steps = try remaining(back)
-      if dryRun {
-        tell(steps, announce)
-      } else {
-        try refuseUsers(of: steps)
-        try run(announce).undo(held, record)
-      }
-      return steps.isEmpty ? .nothingToDo : .done
-    case .none:
-      let steps = PreparationPlan(undoing: try state()).steps
+    func steps() throws(PreparationError) -> [PreparationStep] { PreparationPlan(undoing: try state()).steps }
+    func toldSteps() throws(PreparationError) -> [PreparationStep] {
+      let steps = try steps()
       if !steps.isEmpty {
         note("nothing tells what \(device) was before: its VFs are removed, and the mode of its switch stays")
       }
-      return try carryOut(steps, dryRun: dryRun, isUndoing: true, announce)
+      return steps
     }
+    let found = try find()
+    if case .held(let held, let record) = found, !record.entries.isEmpty {
+      try refuseForeign(record)
+      let steps = try remaining(
+        record.entries.reversed().map { PreparationStep(setting: $0.setting, value: $0.value) })
+      if dryRun { return tell(steps, announce) }
+      try refuseUsers(of: steps)
+      try run(announce).undo(held, record)
+      return steps.isEmpty ? .nothingToDo : .done
+    }
+    if dryRun { return tell(try toldSteps(), announce) }
+    guard let claim = try claim(found: found, unless: { () throws(PreparationError) in try steps().isEmpty }) else {
+      return .nothingToDo
+    }
+    return try carryOut(claim, isUndoing: true, announce, toldSteps)
   }
 
   // MARK: What is there
@@ -143,33 +157,71 @@ public struct Preparation {
 
   // MARK: Doing it
 
-  private func carryOut(
-    _ steps: [PreparationStep], dryRun: Bool, isUndoing: Bool = false, _ announce: @escaping (String) -> Void
-  ) throws(PreparationError) -> Outcome {
-    if dryRun {
-      tell(steps, announce)
-      return steps.isEmpty ? .nothingToDo : .done
-    }
-    if steps.isEmpty { return .nothingToDo }
-    let boot = try boot()
-    let found = folder.find(name, boot: boot)
-    let held: HeldText?
+  /// The device's record, held: no other run changes the device meanwhile.
+  private struct Claim {
+    let held: HeldText
     let record: PreparationRecord
+  }
+
+  /// The record; one that another run holds is refused.
+  private func find() throws(PreparationError) -> PreparationFolder.Found {
+    let found = folder.find(name, boot: try boot())
     switch found {
     case .anothers: throw error(.refused("another process is preparing it"))
     case .damaged(let reason): throw error(.record(reason))
-    case .none: (held, record) = (nil, PreparationRecord(bus: device.bus, device: device.name, boot: boot))
-    case .held(let text, let written): (held, record) = (text, written)
+    case .none, .held: return found
     }
-    try refuseUsers(of: steps)
-    let text = try run(announce).carryOut(steps, held, record)
-    // What was undone for good is not to be given back by the next --undo.
-    if isUndoing { text?.remove() }
-    return .done
+  }
+
+  /// Claims the record, or a new one. What is there counts only when it is looked at with the record held.
+  /// - Parameter isIdle: whether nothing is to be done, which needs no record.
+  /// - Returns: nil where there is no record, and nothing to do.
+  private func claim(
+    found: PreparationFolder.Found? = nil, unless isIdle: () throws(PreparationError) -> Bool
+  ) throws(PreparationError) -> Claim? {
+    let found = if let found { found } else { try find() }
+    if case .held(let held, let record) = found { return Claim(held: held, record: record) }
+    if try isIdle() { return nil }
+    let record = PreparationRecord(bus: device.bus, device: device.name, boot: try boot())
+    return Claim(held: try run({ _ in }).write(record, over: nil), record: record)
+  }
+
+  private func carryOut(
+    _ claim: Claim, isUndoing: Bool = false, _ announce: @escaping (String) -> Void,
+    _ plan: () throws(PreparationError) -> [PreparationStep]
+  ) throws(PreparationError) -> Outcome {
+    do throws(PreparationError) {
+      let steps = try plan()
+      try refuseUsers(of: steps)
+      // What is undone for good is not to be given back by the next --undo.
+      try run(announce).carryOut(steps, claim.held, claim.record, isWritten: !isUndoing)
+      return steps.isEmpty ? .nothingToDo : .done
+    } catch {
+      // Where what is not undone was written down, this is no longer the record.
+      if claim.record.entries.isEmpty { claim.held.remove() }
+      throw error
+    }
   }
 
   private func run(_ announce: @escaping (String) -> Void) -> PreparationRun {
     PreparationRun(device: device, host: host, folder: folder) { announce("\($0)") }
+  }
+
+  /// What has another value by now than any run of this program gave it is somebody else's, and so may be all that goes with it.
+  private func refuseForeign(_ record: PreparationRecord) throws(PreparationError) {
+    var seen: Set<PreparationSetting> = []
+    var foreign: [String] = []
+    for entry in record.entries.reversed() where seen.insert(entry.setting).inserted {
+      // A function that is gone has taken its settings with it.
+      guard let now = try host.value(of: entry.setting), !record.own(entry.setting).contains(now) else { continue }
+      foreign.append("\(entry.setting) was set to \"\(entry.changed)\" and is \"\(Attribute.harmless(now))\"")
+    }
+    guard foreign.isEmpty else {
+      throw error(
+        .refused(
+          "changed since by somebody else: \(foreign.joined(separator: "; ")); set it back, or remove "
+            + "\(folder.folder.path)/\(name), and nothing tells any more what was there before"))
+    }
   }
 
   /// Before anything is changed.
@@ -193,7 +245,7 @@ public struct Preparation {
     return remaining
   }
 
-  private func tell(_ steps: [PreparationStep], _ announce: (String) -> Void) {
+  private func tell(_ steps: [PreparationStep], _ announce: (String) -> Void) -> Outcome {
     var mode: String?
     for step in steps {
       for write in host.writes(step.setting, step.value, mode: mode) {
@@ -201,6 +253,7 @@ public struct Preparation {
       }
       if step.setting == .switchMode { mode = step.value }
     }
+    return steps.isEmpty ? .nothingToDo : .done
   }
 
   private func error(_ cause: PreparationError.Cause) -> PreparationError {

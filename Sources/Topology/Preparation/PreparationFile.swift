@@ -135,6 +135,18 @@ extension PreparationFile {
     try find(in: folder) { $0.device == text }
   }
 
+  /// Looks that no two files of a folder name the same device, by whatever names. Damaged ones are passed over.
+  public static func checkEachOnce(in folder: String, root: SystemRoot) throws(Problem) {
+    var first: [String: String] = [:]
+    for path in paths(in: folder) {
+      guard let file = try? PreparationFile(path) else { continue }
+      let name = (try? PhysicalFunction(named: file.device, root: root))?.handle ?? file.device
+      if let other = first.updateValue(file.path, forKey: name) {
+        throw Problem(path: file.path, reason: "it names the same device as \(other)")
+      }
+    }
+  }
+
   private static func find(
     in folder: String, _ isMeant: (PreparationFile) -> Bool
   ) throws(Problem) -> PreparationFile? {

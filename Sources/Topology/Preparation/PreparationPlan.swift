@@ -64,14 +64,17 @@ struct ChosenDriver: Hashable {
 ///   `migratable` has left of it when it is bound.
 /// - The switch's mode comes before new functions: their ports, through which the rest is set, exist in switchdev mode only,
 ///   and no driver has to give anything up for it.
-/// - No driver may look at new functions by itself before they are ready; once they are there the kernel is told again what it
-///   was told before.
+/// - No driver may look at new functions by itself before they are ready; once all are, the kernel is told again what it was
+///   told before. Meanwhile it lets a driver have a function whose `driver_override` names it, and only that.
 /// - `driver_override` comes before binding, or another driver could be first.
 struct PreparationPlan: Hashable {
   private(set) var steps: [PreparationStep] = []
 
+  /// - Parameter autoprobe: what it is to be in the end, where that is not what it is: a run that was killed has left it.
   /// - Throws: why it can't be done, in words for ``PreparationError/Cause/refused(_:)``.
-  init(_ wish: PreparationWish, on state: PreparationState, driver: ChosenDriver?) throws(Refusal) {
+  init(
+    _ wish: PreparationWish, on state: PreparationState, driver: ChosenDriver?, autoprobe: String? = nil
+  ) throws(Refusal) {
     if let maximum = state.maximum, wish.functions > maximum {
       throw Refusal(reason: "it can have \(maximum) VFs, and not \(wish.functions)")
     }
@@ -98,12 +101,16 @@ struct PreparationPlan: Hashable {
       add(.driver(number), "")
     }
     if changesMode, let mode = wish.switchMode { add(.switchMode, mode.rawValue) }
+    var probes = state.autoprobe
     if state.count == 0 {
-      if state.autoprobe == "1" { add(.autoprobe, "0") }
+      if probes == "1" {
+        add(.autoprobe, "0")
+        probes = "0"
+      }
       add(.functions, "\(wish.functions)")
-      if state.autoprobe == "1" { add(.autoprobe, "1") }
     }
     for steps in wanted { self.steps += steps }
+    if let last = autoprobe ?? state.autoprobe, let probes, probes != last { add(.autoprobe, last) }
   }
 
   /// The way back where nothing tells what was there before: no functions, and no driver for them alone.

@@ -2,23 +2,26 @@
 internal import LinuxIO
 internal import Migration
 
-/// What there was before a physical function was prepared: each setting's value is written down before it is changed, so that
-/// all of it is there after a crash. It is text, one fact in a line, settings in the order in which they were changed:
+/// What there was before a physical function was prepared: each setting's value is written down before it is changed, and what it
+/// is changed to, so that all of it is there after a crash, and what others have changed since is not taken for one's own. It is
+/// text, one fact in a line, settings in the order in which they were changed:
 ///
 ///     vfio-ferry prepared 1
 ///     device pci 0000:3b:00.0
 ///     boot 1c0e4d5a-…                       this run of the machine: the next one begins with nothing prepared
-///     was switch-mode legacy
-///     was autoprobe 1
-///     was functions 0
-///     was address 0 00:00:00:00:00:00       of virtual function 0
-///     was driver 0 -                        a dash is an empty value
+///     was switch-mode legacy now switchdev
+///     was autoprobe 1 now 0
+///     was functions 0 now 2
+///     was address 0 00:00:00:00:00:00 now 02:00:5e:00:00:11      of virtual function 0
+///     was driver 0 - now mlx5_vfio_pci                           a dash is an empty value
 ///     end
 struct PreparationRecord: Hashable {
   struct Entry: Hashable {
     var setting: PreparationSetting
     /// What it was.
     var value: String
+    /// What it was then set to.
+    var changed: String
   }
 
   var bus: String
@@ -32,9 +35,18 @@ struct PreparationRecord: Hashable {
   /// Its name in its folder.
   var name: String { "\(bus)-\(device)" }
 
+  /// What a setting was before it was changed first; nil where it was not.
+  func original(_ setting: PreparationSetting) -> String? { entries.first { $0.setting == setting }?.value }
+
+  /// The values that a setting was given or had on the way; one that it has none of is somebody else's.
+  func own(_ setting: PreparationSetting) -> Set<String> {
+    Set(entries.lazy.filter { $0.setting == setting }.flatMap { [$0.value, $0.changed] })
+  }
+
   /// The record as it is written.
   var text: String {
-    let lines = entries.map { "was \($0.setting.recorded) \($0.value.isEmpty ? "-" : $0.value)" }
+    func shown(_ value: String) -> String { value.isEmpty ? "-" : value }
+    let lines = entries.map { "was \($0.setting.recorded) \(shown($0.value)) now \(shown($0.changed))" }
     return ([Self.heading, "device \(bus) \(device)", "boot \(boot)"] + lines + ["end", ""]).joined(separator: "\n")
   }
 
@@ -73,10 +85,14 @@ struct PreparationRecord: Hashable {
 
 extension PreparationRecord.Entry {
   fileprivate init?(_ fields: [Substring]) {
-    guard fields.first == "was", let value = fields.last, ThrottleRecord.isName(value, most: 64),
-      let setting = PreparationSetting(recorded: fields.dropFirst().dropLast())
+    let values = fields.suffix(3)
+    guard fields.first == "was", values.count == 3, let value = values.first, let changed = values.last,
+      values[values.startIndex + 1] == "now", ThrottleRecord.isName(value, most: 64),
+      ThrottleRecord.isName(changed, most: 64),
+      let setting = PreparationSetting(recorded: fields.dropFirst().dropLast(3))
     else { return nil }
-    self.init(setting: setting, value: value == "-" ? "" : String(value))
+    func plain(_ value: Substring) -> String { value == "-" ? "" : String(value) }
+    self.init(setting: setting, value: plain(value), changed: plain(changed))
   }
 }
 

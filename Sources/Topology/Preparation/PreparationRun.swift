@@ -13,14 +13,17 @@ struct PreparationRun {
   /// Told of each write before it is done.
   let announce: (PreparationWrite) -> Void
 
-  /// - Parameter record: what an earlier run has written down, held; what is changed now is added to it.
-  /// - Returns: the record as it is then, held; nil where there is none.
+  /// - Parameters:
+  ///   - record: what an earlier run has written down, held; what is changed now is added to it.
+  ///   - isWritten: whether it is to be there afterwards. Where nothing is to come back it is not written either: after a kill
+  ///     the way is forward.
   func carryOut(
-    _ steps: [PreparationStep], _ held: HeldText?, _ record: PreparationRecord
-  ) throws(PreparationError) -> HeldText? {
+    _ steps: [PreparationStep], _ held: HeldText, _ record: PreparationRecord, isWritten: Bool
+  ) throws(PreparationError) {
     var held = held
     let earlier = record
     var record = record
+    var hasChanged = false
     for step in steps {
       do throws(PreparationError) {
         guard let now = try host.value(of: step.setting) else {
@@ -34,18 +37,20 @@ struct PreparationRun {
           continue
         }
         var next = record
-        next.entries.append(PreparationRecord.Entry(setting: step.setting, value: now))
-        held = try write(next, over: held)
+        next.entries.append(PreparationRecord.Entry(setting: step.setting, value: now, changed: step.value))
+        if isWritten { held = try write(next, over: held) }
         record = next
         try set(step.setting, step.value)
+        hasChanged = true
       } catch {
         var failure = error
-        failure.hasChanged = record != earlier
-        if let held, record != earlier { failure.wayBack = takeBack(record, to: earlier, held) }
+        if case .module = step.setting { failure.hasChanged = false }
+        if record != earlier { failure.wayBack = takeBack(record, to: earlier, held) }
+        failure.hasChanged = failure.hasChanged || hasChanged || !failure.wayBack.isEmpty
         throw failure
       }
     }
-    return held
+    if !isWritten || record.entries.isEmpty { held.remove() }
   }
 
   /// Gives back what a record tells.
@@ -80,20 +85,27 @@ struct PreparationRun {
     return failures
   }
 
-  /// Changes a setting, and looks whether it has changed.
+  /// Changes a setting, and looks whether it has changed. An error says whether anything may have.
   private func set(_ setting: PreparationSetting, _ value: String) throws(PreparationError) {
     // Again: somebody may have come since all of it was looked at, and unbinding what is held waits until it is not.
     let users = host.users(hitBy: setting, value)
     guard users.isEmpty else { throw error(.refused("in use: \(users.joined(separator: "; "))")) }
-    for write in host.writes(setting, value, mode: nil) {
-      announce(write)
-      try host.perform(write)
+    do throws(PreparationError) {
+      for write in host.writes(setting, value, mode: nil) {
+        announce(write)
+        try host.perform(write)
+      }
+      let found = try host.value(of: setting)
+      guard found == value else { throw self.error(.differs(setting, wanted: value, found: found)) }
+    } catch {
+      var failure = error
+      failure.hasChanged = true
+      throw failure
     }
-    let found = try host.value(of: setting)
-    guard found == value else { throw error(.differs(setting, wanted: value, found: found)) }
   }
 
-  private func write(_ record: PreparationRecord, over held: HeldText?) throws(PreparationError) -> HeldText {
+  /// - Parameter held: the record as it was; nil for a new one, which keeps others away.
+  func write(_ record: PreparationRecord, over held: HeldText?) throws(PreparationError) -> HeldText {
     guard record.isReadable else {
       let last = record.entries.last.map { "\($0.setting), which is \"\(Attribute.harmless($0.value))\"," } ?? "it"
       throw error(.record("a record has no room for what was there before: \(last) can't be written down"))
@@ -116,7 +128,9 @@ struct PreparationRun {
 extension PreparationError {
   /// As a failure of a way back, in which the device has been named before.
   fileprivate var undoing: String {
-    let text = "\(self)"
+    var plain = self
+    plain.hasChanged = false
+    let text = "\(plain)"
     return text.hasPrefix("\(device): ") ? String(text.dropFirst(device.utf8.count + 2)) : text
   }
 }

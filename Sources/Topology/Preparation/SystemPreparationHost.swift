@@ -58,7 +58,7 @@ struct SystemPreparationHost: PreparationHost {
     do throws(NetlinkError) {
       return try switchMode() == .switchdev
     } catch {
-      if error.isAbsence { return false }
+      if isAbsence(error) { return false }
       throw error
     }
   }
@@ -75,10 +75,18 @@ struct SystemPreparationHost: PreparationHost {
     do throws(NetlinkError) {
       return try body()
     } catch {
-      if error.isAbsence { return nil }
+      if isAbsence(error) { return nil }
       throw PreparationError(
         device: "\(device)", cause: .failed(write: "reading \(setting)", reason: "\(error)"))
     }
+  }
+
+  /// Without libnl nothing is known of a NIC; what is none has no switch that could be asked for.
+  private func isAbsence(_ error: NetlinkError) -> Bool { error.isAbsence || error.errno == .noLibrary && !isNIC }
+
+  private var isNIC: Bool {
+    device.bus != "pci" || device.interface != nil
+      || Attribute.text("\(device.folder)/class")?.hasPrefix("0x02") == true
   }
 
   // MARK: Writes
@@ -185,7 +193,7 @@ struct SystemPreparationHost: PreparationHost {
     case .functions: return value == "0" ? allFunctions.flatMap(users) : []
     case .switchMode:
       return allFunctions.flatMap(users)
-        + DeviceUsers(root: root, addresses: addresses).interfaces(device.folder).map { "\(device): \($0)" }
+        + DeviceUsers(root: root, addresses: addresses).all(of: device.folder).map { "\(device): \($0)" }
     case .address(let number), .migratable(let number), .driverOverride(let number), .driver(let number):
       return device.function(number).map(users) ?? []
     }
@@ -197,7 +205,9 @@ struct SystemPreparationHost: PreparationHost {
   }
 
   private func users(of address: String) -> [String] {
-    guard let record = DeviceName(address).flatMap({ try? Inventory(root: root).device($0) }) else { return [] }
+    guard let record = DeviceName(address).flatMap({ try? Inventory(root: root, readsStates: false).device($0) }) else {
+      return []
+    }
     let all = holders(record) + DeviceUsers(root: root, addresses: addresses).all(of: record.sysfs)
     return all.map { "\(address): \($0)" }
   }
@@ -205,10 +215,10 @@ struct SystemPreparationHost: PreparationHost {
 
 extension NetlinkError {
   /// Whether the kernel says that there is no such thing, and not that something went wrong: no devlink, no such device or port
-  /// in it, nothing known of the attribute; or no libnl to ask with.
+  /// in it, nothing known of the attribute.
   fileprivate var isAbsence: Bool {
     let noEntry = ErrorNumber(rawValue: ENOENT)
     let noData = ErrorNumber(rawValue: ENODATA)
-    return [noEntry, noData, .noDevice, .notSupported, .noLibrary].contains(errno)
+    return [noEntry, noData, .noDevice, .notSupported].contains(errno)
   }
 }
