@@ -16,7 +16,9 @@ public struct UdevDevice: Hashable, Sendable {
     self.properties = properties
   }
 
-  /// Tells it from an earlier device in the same folder: when udev first dealt with it; nil where udev keeps nothing of it.
+  /// Tells it from an earlier device in the same folder: when udev first dealt with it. Udev keeps that of what has a node, a tag
+  /// or a property from its rules. Of anything else, such as a mediated device, each event has a time of its own, not even in
+  /// their order, and udev's database has none.
   var initialized: String? { properties["USEC_INITIALIZED"] }
 }
 

@@ -38,7 +38,7 @@ public struct UdevProperties: Hashable, Sendable {
   ///
   /// The node comes with the first device that a VFIO driver has, and nothing tells of the others: so they are counted in from
   /// the beginning, whoever has them.
-  /// - Parameter records: the group's devices, without bridges, which VFIO does not offer.
+  /// - Parameter records: the group's devices, without bridges that no VFIO driver has.
   public init(
     ofGroup records: [DeviceRecord], tag: (DeviceRecord) -> CompatibilityTag, digest: (String) -> String
   ) {
@@ -79,8 +79,8 @@ extension Inventory {
   /// Whether an event of udev's is about a device's own node, `…/vfio-dev/vfioN`.
   public static func isOfDevice(_ path: String) -> Bool { path.split(separator: "/").dropLast().last == "vfio-dev" }
 
-  /// The devices that an event of udev's is about: one for a device's own node, all of a group but bridges for that of a group;
-  /// none where they have gone meanwhile.
+  /// The devices that an event of udev's is about: one for a device's own node, all of a group for that of a group, but bridges
+  /// that no VFIO driver has; none where they have gone meanwhile.
   /// - Parameter path: of the event, below sysfs.
   public func devices(ofEvent path: String) -> [DeviceRecord] {
     let parts = path.split(separator: "/")
@@ -90,8 +90,10 @@ extension Inventory {
       return folder.flatMap(record).map { [$0] } ?? []
     }
     let group = "\(root.sys)/kernel/iommu_groups/\(own)/devices"
-    return Files.names(in: group).compactMap { Files.resolved("\(group)/\($0)") }
-      .filter { !isBridge($0) }.compactMap(record)
+    return Files.names(in: group).compactMap { name in
+      guard let folder = Files.resolved("\(group)/\(name)"), let record = record(folder) else { return nil }
+      return record.isOnVFIO || !isBridge(folder) ? record : nil
+    }
   }
 
   /// Whether what is in this folder leads to other buses, or to the host: class codes 06 with 00, 04 and 09.

@@ -153,14 +153,41 @@ struct MetricsServiceTests {
     #expect(!file.isThere)
   }
 
-  @Test("a file's mode is what it is, whatever the umask")
-  func mode() throws {
+  @Test("a file that somebody has removed is written anew, though its page is the same")
+  func anew() throws {
     defer { try? FileManager.default.removeItem(at: folder) }
-    // Nothing else in this process makes a file whose mode matters meanwhile.
-    let before = umask(0o077)
-    defer { umask(before) }
-    try MetricsFile(path: path("x.prom")).write("one\n")
-    #expect(Files.ownership(path("x.prom"))?.mode == 0o644)
+    let asked = BlockingQueue<Void>()
+    let service = try MetricsService(
+      MetricsPlaces(file: MetricsFile(path: path("x.prom"))), interval: 1000,
+      page: {
+        asked.put(())
+        return "x 1\n"
+      }, log: { Issue.record("\($0)") })
+    defer { service.end() }
+    /// Waits until a page that was asked for from now on has been written, where it is: the next has been asked for.
+    func pages() {
+      while asked.take(until: 0) != nil {}
+      for _ in 0..<3 { _ = asked.take() }
+    }
+    pages()
+    #expect(Files.text(path("x.prom")) == "x 1")
+    Files.remove(path("x.prom"))
+    pages()
+    #expect(Files.text(path("x.prom")) == "x 1")
+  }
+
+  @Test("a file's mode is what it is, whatever the umask")
+  func mode() async {
+    defer { try? FileManager.default.removeItem(at: folder) }
+    await #expect(processExitsWith: .success) {
+      let file = MetricsFile(path: "/tmp/ferry-mode-\(getpid()).prom")
+      for mask: mode_t in [0, 0o077, 0o777] {
+        umask(mask)
+        try file.write("one\n")
+        guard Files.ownership(file.path)?.mode == 0o644 else { exit(1) }
+      }
+      file.remove()
+    }
   }
 
   @Test("a file's folder is found", arguments: [("x", "."), ("/x", "/"), ("/a/b/x", "/a/b"), ("a/x", "a")])

@@ -7,6 +7,8 @@ import Testing
 private struct Host {
   var there: [String: UdevDevice] = [:]
   var sequence: UInt64 = 0
+  /// Whether udev keeps anything of them. Where not, each event has a time of its own.
+  var keeps = true
   private var made = 0
 
   static let path = "/sys/devices/pci0000:00/0000:3b:00.2/vfio-dev/vfio"
@@ -26,10 +28,18 @@ private struct Host {
 
   mutating func event(_ action: String, _ device: UdevDevice) -> UdevEvent {
     sequence += 1
+    var device = device
+    if !keeps { device.properties["USEC_INITIALIZED"] = "\(1_000_000 + sequence)" }
     return UdevEvent(action: action, sequence: sequence, device: device)
   }
 
-  var all: [(device: UdevDevice, isPhysical: Bool)] { there.values.map { ($0, false) } }
+  var all: [(device: UdevDevice, isPhysical: Bool)] {
+    there.values.map { device in
+      var device = device
+      if !keeps { device.properties["USEC_INITIALIZED"] = nil }
+      return (device, false)
+    }
+  }
 }
 
 struct DeviceWatchTests {
@@ -140,12 +150,40 @@ struct DeviceWatchTests {
     _ = watch.compare([(function("vfio-pci"), false)], asOf: 0)
     #expect(told(&watch, "add", function(nil), 1) == nil)
     #expect(watch.sightings.map(\.driver) == ["vfio-pci"])
+    #expect(told(&watch, "bind", function("vfio-pci"), 2) == nil)
+    #expect(told(&watch, "unbind", function(nil), 3) == "unbind function 0000:3b:00.0 vfio-pci")
+    #expect(told(&watch, "bind", function("vfio-pci"), 4) == "bind function 0000:3b:00.0 vfio-pci")
+  }
+
+  /// A mediated device as an event has it; without a time, as udev's database does.
+  private func mediated(_ driver: String?, _ time: Int?) -> UdevDevice {
+    var device = UdevDevice(
+      path: "/sys/devices/virtual/mtty/mtty/5f1ddc1e", subsystem: "mdev",
+      properties: driver.map { ["DRIVER": $0] } ?? [:])
+    device.properties["USEC_INITIALIZED"] = time.map { "\($0)" }
+    return device
+  }
+
+  @Test("a mediated device is told of to its end, though each of its events has a time of its own, not in their order")
+  func timesOfEvents() {
+    var watch = DeviceWatch()
+    for turn in 0..<2 {
+      let (began, first) = (turn * 100, UInt64(turn * 10))
+      #expect(told(&watch, "add", mediated(nil, began + 1), first + 1) == "add mdev 5f1ddc1e -")
+      #expect(told(&watch, "bind", mediated("mtty", began + 3), first + 2) == "bind mdev 5f1ddc1e mtty")
+      // Looking finds nothing new: udev keeps no time.
+      #expect(watch.compare([(mediated("mtty", nil), false)], asOf: first + 2).isEmpty)
+      #expect(told(&watch, "bind", mediated("mtty", began + 3), first + 2) == nil)
+      #expect(told(&watch, "unbind", mediated(nil, began + 9), first + 4) == "unbind mdev 5f1ddc1e -")
+      #expect(told(&watch, "remove", mediated(nil, began + 8), first + 5) == "remove mdev 5f1ddc1e -")
+      #expect(watch.sightings.isEmpty)
+    }
   }
 
   @Test(
     "whatever is lost and whenever somebody looks, each device is said to come once and to go once, and what is known is what there is",
-    arguments: 0..<200)
-  func anyOrder(seed: UInt64) {
+    arguments: 0..<200, [true, false])
+  func anyOrder(seed: UInt64, keeps: Bool) {
     var state = seed &* 0x9e37_79b9_7f4a_7c15 | 1
     func random(_ limit: Int) -> Int {
       state ^= state << 13
@@ -154,6 +192,7 @@ struct DeviceWatchTests {
       return Int(state % UInt64(limit))
     }
     var host = Host()
+    host.keeps = keeps
     var watch = DeviceWatch()
     var queue: [UdevEvent] = []
     var said: [String: String] = [:]
@@ -167,10 +206,10 @@ struct DeviceWatchTests {
       switch change.action {
       case "add":
         #expect(said[sighting.path] == nil)
-        said[sighting.path] = sighting.initialized
-        #expect(came.insert(sighting.initialized ?? "").inserted)
+        said[sighting.path] = keeps ? sighting.initialized : ""
+        #expect(!keeps || came.insert(sighting.initialized ?? "").inserted)
       case "remove":
-        #expect(said.removeValue(forKey: sighting.path) == sighting.initialized)
+        #expect(said.removeValue(forKey: sighting.path) == (keeps ? sighting.initialized : ""))
       default: Issue.record("\(change)")
       }
     }
@@ -195,7 +234,7 @@ struct DeviceWatchTests {
       }
     }
     for event in queue { take(event) }
-    #expect(said == host.there.mapValues { $0.initialized ?? "" })
+    #expect(said == host.there.mapValues { keeps ? $0.initialized ?? "" : "" })
     #expect(Set(watch.sightings.map(\.path)) == Set(host.there.keys))
   }
 }

@@ -111,6 +111,13 @@ struct UdevPropertiesTests {
         """)
   }
 
+  @Test("a bridge that a VFIO driver has is a device like any other")
+  func bridge() throws {
+    let system = try withoutNodes(["0000:3b:00.2"])
+    try system.write("sys/devices/pci0000:00/0000:3b:00.2/class", "0x060000")
+    #expect(text("/devices/virtual/vfio/12", system).contains("\nVFIO_FERRY_DEVICES=0000:3b:00.2\n"))
+  }
+
   @Test("where devices have nodes, nothing is said of a group")
   func groupBeside() throws {
     let system = try FakeSystem()
