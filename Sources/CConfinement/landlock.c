@@ -69,6 +69,11 @@ int vf_landlock_allow_files_in(int rules, const char *folder)
 	return allow(rules, folder, ACCESS_WRITE_FILE, ACCESS_MAKE_FILE | ACCESS_REMOVE_FILE);
 }
 
+int vf_landlock_allow_removing_in(int rules, const char *folder)
+{
+	return allow(rules, folder, 0, ACCESS_REMOVE_FILE);
+}
+
 int vf_landlock_enforce(int rules)
 {
 	return (int)syscall(CALL_LANDLOCK_RESTRICT_SELF, rules, 0);

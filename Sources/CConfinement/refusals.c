@@ -118,6 +118,7 @@ static const char *name_of(int call)
 		NAME(capset), NAME(seccomp), NAME(rt_sigaction), NAME(prlimit64), NAME(fcntl), NAME(dup), NAME(dup3),
 		NAME(pipe2), NAME(epoll_create1), NAME(inotify_init1), NAME(open_by_handle_at), NAME(memfd_secret),
 		NAME(init_module), NAME(finit_module), NAME(kexec_load), NAME(reboot), NAME(setsockopt), NAME(fallocate),
+		NAME(fchmod), NAME(fchmodat),
 #undef NAME
 	};
 	for (size_t n = 0; n < sizeof(names) / sizeof(names[0]); n++)

@@ -12,10 +12,11 @@ public struct Confinement: Sendable {
   /// Whom to become; nil to stay who it is.
   public var user: ProcessUser?
 
-  /// Folders in which it goes on making and removing files of its own: those of its metrics, where it has any.
-  public var folders: [String] = []
-  /// Whether it goes on accepting connections to a socket that it listens on: that of its metrics.
-  public var accepts = false
+  /// The folder in which it goes on making and removing a file of its own, that of its metrics; nil where it has none.
+  public var fileFolder: String?
+  /// The folder of a socket to which it goes on accepting connections, that of its metrics, and from which it removes it in the
+  /// end; nil where it has none.
+  public var socketFolder: String?
 
   /// - Parameter user: whom to become.
   public init(user: ProcessUser? = nil) { self.user = user }
@@ -52,13 +53,14 @@ public struct Confinement: Sendable {
     do {
       // What needs a library, a file or a privilege comes first.
       let filter = try SystemCallFilter(
-        Self.calls + (folders.isEmpty ? [] : Self.files) + (accepts ? [.call("accept4")] : []))
+        Self.calls + (fileFolder == nil ? [] : Self.files) + (socketFolder == nil ? [] : Self.socket))
       PCIScanner.keepLibrary()
       Self.raiseLimits()
       try Descriptor.closeAll(but: kept)
       let rules = try FileRules()
       for path in Self.readable { try rules?.allowReading(path) }
-      for folder in folders { try rules?.allowFiles(in: folder) }
+      if let fileFolder { try rules?.allowFiles(in: fileFolder) }
+      if let socketFolder { try rules?.allowRemoving(in: socketFolder) }
 
       if let user { try ProcessPrivileges.become(user) }
       // Root without these is kept from the registers of PCI functions that say who can reach whom; by calls and files it is
@@ -70,9 +72,7 @@ public struct Confinement: Sendable {
       let hasRules = rules != nil
       try rules?.enforce()
       try filter.enforce(prefix: prefix)
-      return hasRules
-        ? []
-        : ["this kernel has no Landlock (or it is off): a file that the helper's user may open can still be opened"]
+      return hasRules ? [] : [withoutRules]
     } catch let error as SystemCallFilter.Problem {
       throw .filter(error)
     } catch let error as SystemError {
@@ -80,6 +80,20 @@ public struct Confinement: Sendable {
     } catch {
       preconditionFailure("\(error)")
     }
+  }
+}
+
+extension Confinement {
+  /// What a kernel without Landlock leaves open.
+  private var withoutRules: String {
+    let more =
+      switch (fileFolder, socketFolder) {
+      case (nil, nil): ""
+      case (nil, _): "; with its metrics' socket, also removed"
+      case (_, _): "; with its metrics' file, also renamed and removed"
+      }
+    return "this kernel has no Landlock (or it is off): a file that the helper's user may open can still be opened"
+      + more
   }
 }
 

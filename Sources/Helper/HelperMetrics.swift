@@ -39,8 +39,13 @@ public final class HelperMetrics: Sendable {
     self.version = version
   }
 
-  /// How many devices there are.
-  func take(devices: Int) { counts.withLock { $0.devices = devices } }
+  /// How many devices there are, and on how many of them a call has not come back: either changes without an event, too.
+  func take(devices: Int, hung: Int) {
+    counts.withLock { counts in
+      counts.devices = devices
+      counts.hung = hung
+    }
+  }
 
   /// Counts an event as the VMM is told of it.
   /// - Parameter status: asked only for events that change it.
@@ -135,7 +140,6 @@ public final class HelperMetrics: Sendable {
 
 extension HelperMetrics.Counts {
   fileprivate mutating func take(_ status: HelperStatus) {
-    hung = status.hung
     stateBytes = status.bytes
     memoryBytes = status.memoryBytes
   }

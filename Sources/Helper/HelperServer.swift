@@ -87,7 +87,7 @@ public final class HelperServer {
         if seen.contains(.input) { try takePacket(&buffer) }
         endRemovals()
         if ending != nil || newsDue <= monotonicMicroseconds() { sendNews() }
-        metrics?.take(devices: session.order.count)
+        metrics?.take(devices: session.order.count, hung: session.hung)
         try sendWaiting()
       } catch {
         // That the other end is gone is said where its hang-up is read, and in one line.

@@ -244,11 +244,14 @@ extension HelperSession {
 
   // MARK: What can always be asked
 
+  /// How many devices have a call that has not come back.
+  var hung: Int { order.count { devices[$0]?.isHung ?? false } }
+
   var status: HelperStatus {
     let all = order.compactMap { devices[$0] }
     let expected = all.map { $0.progress?.expectedBytes ?? $0.info?.stopCopyBytes }
     return HelperStatus(
-      phase: phase, devices: order.count, hung: all.count(where: \.isHung), vcpusAreStopped: vcpusAreStopped,
+      phase: phase, devices: order.count, hung: hung, vcpusAreStopped: vcpusAreStopped,
       bytes: all.reduce(0) { $0 &+ ($1.progress?.bytes ?? 0) },
       expectedBytes: expected.contains(nil) ? nil : expected.reduce(0) { $0 &+ ($1 ?? 0) }, memoryBytes: memoryBytes)
   }

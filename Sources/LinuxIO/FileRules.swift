@@ -40,6 +40,13 @@ public struct FileRules: ~Copyable {
     if result != 0 { throw SystemError("allowing files in", folder, errno: error) }
   }
 
+  /// Allows removing files and sockets in a folder and below it, and nothing else.
+  public func allowRemoving(in folder: String) throws(SystemError) {
+    let result = unsafe vf_landlock_allow_removing_in(rules.rawValue, folder)
+    let error = errno
+    if result != 0 { throw SystemError("allowing to remove in", folder, errno: error) }
+  }
+
   /// Puts them in force for the calling thread and those that it starts, for good. Needs
   /// ``ProcessPrivileges/forbidNewOnes()``.
   public consuming func enforce() throws(SystemError) {

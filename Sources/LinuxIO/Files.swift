@@ -149,6 +149,20 @@ public enum Files {
   /// Removes a file's name, if it is there.
   public static func remove(_ path: String) { unsafe unlink(path) }
 
+  /// Whether this process may make and remove files in a folder.
+  /// - Throws: what making one would fail with.
+  public static func checkWriting(in folder: String) throws(SystemError) {
+    let result = unsafe faccessat(AT_FDCWD, folder, W_OK | X_OK, AT_EACCESS)
+    let error = errno
+    if result != 0 { throw SystemError("writing in", folder, errno: error) }
+  }
+
+  /// The folder that a path is in.
+  public static func folder(of path: String) -> String {
+    guard let slash = path.lastIndex(of: "/") else { return "." }
+    return slash == path.startIndex ? "/" : String(path[..<slash])
+  }
+
   /// The last component of a path.
   public static func lastComponent(_ path: String) -> String {
     path.utf8.split(separator: UInt8(ascii: "/")).last.map { String(Substring($0)) } ?? ""

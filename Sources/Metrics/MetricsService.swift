@@ -6,13 +6,12 @@ internal import Synchronization
 /// Metrics on their way out: into a file every few seconds, and to whoever connects to a socket. It has one thread, which asks
 /// for a page whenever it needs one; nobody else does anything for it.
 public final class MetricsService: Sendable {
-  /// Microseconds between two pages in the file.
-  private static let interval: UInt64 = 5_000_000
   /// Microseconds in which somebody who has connected has to have said what he wants, or wants the bare text; and has to have
   /// read it.
   private static let patience: UInt64 = 1_000_000
 
   private let places: MetricsPlaces
+  private let interval: UInt64
   private let page: @Sendable () -> String
   private let log: @Sendable (String) -> Void
   private let ending: Cancellation
@@ -20,12 +19,15 @@ public final class MetricsService: Sendable {
 
   /// Begins.
   /// - Parameters:
+  ///   - interval: microseconds between two pages in the file.
   ///   - page: asked on the service's own thread.
   ///   - log: told of what goes wrong, on that thread.
   public init(
-    _ places: MetricsPlaces, page: @escaping @Sendable () -> String, log: @escaping @Sendable (String) -> Void
+    _ places: MetricsPlaces, interval: UInt64 = 5_000_000, page: @escaping @Sendable () -> String,
+    log: @escaping @Sendable (String) -> Void
   ) throws(SystemError) {
     self.places = places
+    self.interval = interval
     self.page = page
     self.log = log
     ending = try Cancellation()
@@ -61,10 +63,10 @@ public final class MetricsService: Sendable {
         if !ending.pause(until: monotonicMicroseconds() + Self.patience) { break }
         continue
       }
-      next = monotonicMicroseconds() + Self.interval
+      next = monotonicMicroseconds() + interval
       let text = page()
-      // A file that says the same as before is left alone.
-      if text == written { continue }
+      // A file that says the same as before is left alone, unless it is another's or nobody's by now.
+      if text == written, places.file?.isThere ?? true { continue }
       do throws(SystemError) {
         try places.file?.write(text)
         written = text

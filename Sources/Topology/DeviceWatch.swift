@@ -27,6 +27,8 @@ public struct DeviceWatch: Sendable {
   private var known: [String: DeviceSighting] = [:]
   /// Events up to this one may have been seen by looking.
   private var seen: UInt64 = 0
+  /// When udev had first dealt with what stood in a folder as somebody looked, where udev keeps that.
+  private var beginnings: [String: UInt64] = [:]
 
   /// One that knows of nothing.
   public init() {}
@@ -52,6 +54,20 @@ public struct DeviceWatch: Sendable {
     let now = DeviceSighting(event.device, isPhysical: isPhysical || before?.kind == .physical)
     // Who has not heard that something came does not hear that it went.
     if isGone, before == nil { return nil }
+    // A later device in the same folder was seen already, when somebody looked.
+    if let beginning = beginnings[path], let time = event.device.time, time < beginning { return nil }
+    // This very device was, while it or its driver came. That is told again only where somebody has played it again.
+    if !event.isPlayedAgain, let before, before.isSame(as: event.device),
+      event.action == "add" || event.action == "bind" && before.driver == now?.driver
+    {
+      // Udev's rules may have dealt with it only after that; and its driver may have come before.
+      if var now, now.driver != nil || before.driver == nil {
+        // Where udev keeps no time, the event's tells nothing.
+        now.initialized = before.initialized
+        known[path] = now
+      }
+      return nil
+    }
     if event.sequence <= seen, isOld(event, before, isThere) {
       // Udev's rules may have dealt with it only after somebody looked.
       if !isGone, let now, before?.initialized == now.initialized { known[path] = now }
@@ -81,7 +97,11 @@ public struct DeviceWatch: Sendable {
   /// - Returns: what has changed meanwhile.
   public mutating func compare(_ all: [(device: UdevDevice, isPhysical: Bool)], asOf sequence: UInt64) -> [Change] {
     var found: [String: DeviceSighting] = [:]
-    for (device, isPhysical) in all { found[device.path] = DeviceSighting(device, isPhysical: isPhysical) }
+    beginnings = [:]
+    for (device, isPhysical) in all {
+      found[device.path] = DeviceSighting(device, isPhysical: isPhysical)
+      beginnings[device.path] = device.time
+    }
     var changes: [Change] = []
     for old in sightings where found[old.path].map({ Self.isOther($0, old) }) ?? true {
       changes.append(Change(action: "remove", sighting: old, sequence: nil))
@@ -91,10 +111,12 @@ public struct DeviceWatch: Sendable {
     known = found
     seen = max(seen, sequence)
     for now in sightings {
-      guard let old = before[now.path] else {
+      guard var old = before[now.path] else {
         changes.append(Change(action: "add", sighting: now, sequence: nil))
         continue
       }
+      // Whether it is another device has been asked.
+      old.initialized = now.initialized
       if old == now { continue }
       let action = old.driver == now.driver ? "change" : now.driver == nil ? "unbind" : "bind"
       changes.append(Change(action: action, sighting: now, sequence: nil))
@@ -102,8 +124,20 @@ public struct DeviceWatch: Sendable {
     return changes
   }
 
-  /// Whether two that have stood in one folder are two devices.
+  /// Whether two that have stood in one folder are two devices, as far as can be told.
   private static func isOther(_ one: DeviceSighting, _ other: DeviceSighting) -> Bool {
-    one.kind != other.kind || one.name != other.name || one.initialized != other.initialized
+    if one.kind != other.kind || one.name != other.name { return true }
+    guard let first = one.initialized, let second = other.initialized else { return false }
+    return first != second
   }
+}
+
+extension DeviceSighting {
+  /// Whether it is the device that an event is about, as far as can be told.
+  fileprivate func isSame(as device: UdevDevice) -> Bool { initialized.map { $0 == device.initialized } ?? true }
+}
+
+extension UdevDevice {
+  /// ``initialized`` in microseconds, to tell what came first.
+  fileprivate var time: UInt64? { initialized.flatMap { UInt64($0) } }
 }

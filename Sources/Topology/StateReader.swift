@@ -17,11 +17,14 @@ public final class StateReader: Sendable {
     var asked: Set<String> = []
   }
 
-  private let root: SystemRoot
+  private let read: @Sendable (String) -> String?
   private let state = Mutex(State())
 
   /// The reader of that system; by default of this one.
-  public init(root: SystemRoot = SystemRoot()) { self.root = root }
+  public convenience init(root: SystemRoot = SystemRoot()) { self.init { Self.state(at: $0, root) } }
+
+  /// - Parameter read: the state of the device whose node's folder this is; it may not come back.
+  init(read: @escaping @Sendable (String) -> String?) { self.read = read }
 
   /// The states of devices, by the folder of their nodes in sysfs; without those of which debugfs says nothing.
   public func states(of devices: [DeviceSighting]) -> [String: String] {
@@ -32,21 +35,10 @@ public final class StateReader: Sendable {
       return paths
     }
     let done = BlockingQueue<Void>()
-    let thread = try? BlockingThread(name: "states") { [self] in
-      for path in paths {
-        let answer = read(path)
-        state.withLock { state in
-          state.asked.remove(path)
-          state.known[path] = answer
-        }
-      }
-      done.put(())
-    }
-    if thread != nil {
-      _ = done.take(until: monotonicMicroseconds() + Self.patience)
-    } else {
-      state.withLock { $0.asked.subtract(paths) }
-    }
+    // A thread for each, so that none waits for another.
+    var waiting = paths.count { ask($0, done) }
+    let limit = monotonicMicroseconds() + Self.patience
+    while waiting > 0, done.take(until: limit) != nil { waiting -= 1 }
     return state.withLock { state in
       var found: [String: String] = [:]
       for device in devices {
@@ -58,8 +50,23 @@ public final class StateReader: Sendable {
     }
   }
 
+  /// Asks one, on a thread of its own.
+  /// - Returns: whether it was asked.
+  private func ask(_ path: String, _ done: BlockingQueue<Void>) -> Bool {
+    let thread = try? BlockingThread(name: "state") { [self] in
+      let answer = read(path)
+      state.withLock { state in
+        state.asked.remove(path)
+        state.known[path] = answer
+      }
+      done.put(())
+    }
+    if thread == nil { state.withLock { _ = $0.asked.remove(path) } }
+    return thread != nil
+  }
+
   /// - Parameter path: PARENT/vfio-dev/vfioN.
-  private func read(_ path: String) -> String? {
+  private static func state(at path: String, _ root: SystemRoot) -> String? {
     guard let device = path.split(separator: "/").dropLast(2).last else { return nil }
     return Attribute.text("\(root.debug)/vfio/\(device)/migration/state").map {
       MigrationState(name: $0)?.name ?? "unknown"

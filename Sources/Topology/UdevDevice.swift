@@ -16,7 +16,9 @@ public struct UdevDevice: Hashable, Sendable {
     self.properties = properties
   }
 
-  /// Tells it from an earlier device in the same folder: when udev first dealt with it; nil where udev keeps nothing of it.
+  /// Tells it from an earlier device in the same folder: when udev first dealt with it. Udev keeps that of what has a node, a tag
+  /// or a property from its rules. Of anything else, such as a mediated device, each event has a time of its own, not even in
+  /// their order, and udev's database has none.
   var initialized: String? { properties["USEC_INITIALIZED"] }
 }
 
@@ -28,6 +30,9 @@ public struct UdevEvent: Hashable, Sendable {
   public var sequence: UInt64
   /// What it happened to.
   public var device: UdevDevice
+
+  /// Whether somebody has asked for it, as `udevadm trigger` does, and nothing has happened.
+  var isPlayedAgain: Bool { device.properties["SYNTH_UUID"] != nil }
 
   /// An event.
   public init(action: String, sequence: UInt64, device: UdevDevice) {

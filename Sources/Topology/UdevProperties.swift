@@ -35,11 +35,15 @@ public struct UdevProperties: Hashable, Sendable {
   }
 
   /// What is said of an IOMMU group's node where devices have none of their own; else nothing, because those have all of it.
+  ///
+  /// The node comes with the first device that a VFIO driver has, and nothing tells of the others: so they are counted in from
+  /// the beginning, whoever has them.
+  /// - Parameter records: the group's devices, without bridges that no VFIO driver has.
   public init(
     ofGroup records: [DeviceRecord], tag: (DeviceRecord) -> CompatibilityTag, digest: (String) -> String
   ) {
-    let records = records.filter { $0.isOnVFIO }
-    guard let first = records.first, !records.contains(where: { $0.nodeNumber != nil }) else { return }
+    guard let first = records.first(where: { $0.isOnVFIO }), !records.contains(where: { $0.nodeNumber != nil })
+    else { return }
     if records.count == 1 { entries = Self(of: first, tag: tag(first), digest: digest).entries }
     put("DEVICES", records.map { "\($0.name)" }.joined(separator: " "))
     // For the rules alone: udev keeps nothing that begins with a dot.
@@ -75,8 +79,8 @@ extension Inventory {
   /// Whether an event of udev's is about a device's own node, `…/vfio-dev/vfioN`.
   public static func isOfDevice(_ path: String) -> Bool { path.split(separator: "/").dropLast().last == "vfio-dev" }
 
-  /// The devices that an event of udev's is about: one for a device's own node, all of a group for that of a group; none where
-  /// they have gone meanwhile.
+  /// The devices that an event of udev's is about: one for a device's own node, all of a group for that of a group, but bridges
+  /// that no VFIO driver has; none where they have gone meanwhile.
   /// - Parameter path: of the event, below sysfs.
   public func devices(ofEvent path: String) -> [DeviceRecord] {
     let parts = path.split(separator: "/")
@@ -86,6 +90,17 @@ extension Inventory {
       return folder.flatMap(record).map { [$0] } ?? []
     }
     let group = "\(root.sys)/kernel/iommu_groups/\(own)/devices"
-    return Files.names(in: group).compactMap { Files.resolved("\(group)/\($0)").flatMap(record) }
+    return Files.names(in: group).compactMap { name in
+      guard let folder = Files.resolved("\(group)/\(name)"), let record = record(folder) else { return nil }
+      return record.isOnVFIO || !isBridge(folder) ? record : nil
+    }
+  }
+
+  /// Whether what is in this folder leads to other buses, or to the host: class codes 06 with 00, 04 and 09.
+  private func isBridge(_ folder: String) -> Bool {
+    guard let text = Attribute.text("\(folder)/class"), text.hasPrefix("0x"),
+      let code = UInt32(text.dropFirst(2), radix: 16)
+    else { return false }
+    return [0x0600, 0x0604, 0x0609].contains(code >> 8)
   }
 }

@@ -59,13 +59,15 @@ struct HelperCommand: FerryCommand {
     let ending: HelperServer.Ending
     do {
       var confinement = try confinement()
-      let places = try metrics.places()
+      try metrics.check()
       // Who told systemd's socket wrong is told nothing, and it is served all the same.
       var notifier = (try? ServiceNotifier.take()) ?? nil
       let socket = try source.socket(log) { _ = try? notifier?.ready() }
       log(.info, "serving \(try socket.peerCredentials)")
-      confinement?.folders = metrics.folders
-      confinement?.accepts = metrics.socket != nil
+      // Not before: until there is a VMM nobody would answer at their socket.
+      let places = try metrics.places()
+      confinement?.fileFolder = metrics.file.map(Files.folder(of:))
+      confinement?.socketFolder = metrics.socket.map(Files.folder(of:))
       if let confinement {
         let own = [socket.descriptor.rawValue, places?.number].compactMap { $0 }
         let kept = own + (notifier.map { [$0.descriptor.rawValue] } ?? [])

@@ -28,18 +28,30 @@ struct MetricsOptions: ParsableArguments {
 
   private func bits(_ text: String) -> UInt32? { UInt32(text, radix: 8).flatMap { $0 <= 0o777 ? $0 : nil } }
 
-  /// The folders that they are in.
-  var folders: [String] { [file, socket].compactMap { $0 }.map { MetricsFile(path: $0).folder } }
+  /// Finds out early what could not be written later.
+  func check() throws(CommandFailure) {
+    do throws(SystemError) {
+      if let file { try MetricsFile(path: file).check() }
+      if let socket { try Files.checkWriting(in: Files.folder(of: socket)) }
+    } catch {
+      throw .failed("metrics: \(error)")
+    }
+  }
 
-  /// The places, made ready: what can't be written is found out now.
+  /// The places, made ready: what can't be written is found out now. From now on somebody has to answer at the socket.
   /// - Returns: nil where no metrics are wanted.
   func places() throws(CommandFailure) -> MetricsPlaces? {
     let file = file.map { MetricsFile(path: $0) }
     do throws(SystemError) {
+      // The socket first: whose it is can be told, and where it is somebody else's, so is the file.
+      guard let socket else {
+        try file?.write("")
+        return file.map { MetricsPlaces(file: $0) }
+      }
+      let listener = try StreamListener(path: socket, mode: mode.flatMap(bits) ?? 0o600)
       // No page yet, and no metrics is a page, too.
       try file?.write("")
-      guard let socket else { return file.map { MetricsPlaces(file: $0) } }
-      return MetricsPlaces(file: file, listener: try StreamListener(path: socket, mode: mode.flatMap(bits) ?? 0o600))
+      return MetricsPlaces(file: file, listener: listener)
     } catch {
       throw .failed("metrics: \(error)")
     }

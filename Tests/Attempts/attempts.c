@@ -95,9 +95,10 @@ static int write_sysfs(void) { return result(open("/sys/bus/pci/rescan", O_WRONL
 static int read_proc(void) { return result(open("/proc/self/maps", O_RDONLY | O_CLOEXEC)); }
 static int open_device(void) { return result(open("/dev/zero", O_RDWR | O_CLOEXEC)); }
 static int list_root(void) { return result(open("/", O_RDONLY | O_DIRECTORY | O_CLOEXEC)); }
-static int make_file(void) { return result(open("/tmp/vfio-ferry-attempt", O_RDWR | O_CREAT | O_CLOEXEC, 0600)); }
+static int make_file(void) { return result(open("/tmp/vfio-ferry-attempt", O_WRONLY | O_CREAT | O_CLOEXEC, 0600)); }
 static int temporary(void) { return result(open("/tmp", O_TMPFILE | O_RDWR | O_CLOEXEC, 0600)); }
 static int remove_file(void) { return result(unlinkat(AT_FDCWD, "/tmp/vfio-ferry-nothing", 0)); }
+static int change_mode(void) { return result(fchmod(STDERR_FILENO, 0666)); }
 static int make_folder(void) { return result(mkdirat(AT_FDCWD, "/tmp/vfio-ferry-attempt", 0700)); }
 
 /* By a call that no handler makes in its place. */
@@ -210,6 +211,7 @@ static const struct {
 	{"making a file", make_file},
 	{"a temporary file", temporary},
 	{"removing a file", remove_file},
+	{"changing a mode", change_mode},
 	{"making a folder", make_folder},
 	{"opening past the handler", past_handler},
 	{"a network socket", network_socket},

@@ -30,7 +30,7 @@ struct MetricsFormatTests {
 
   private static func helperPage() -> String {
     let metrics = HelperMetrics(name: "a\"b", version: "1")
-    metrics.take(devices: 2)
+    metrics.take(devices: 2, hung: 1)
     let status = HelperStatus(
       phase: .preCopy, devices: 2, hung: 1, vcpusAreStopped: false, bytes: 1234, expectedBytes: nil, memoryBytes: 4096)
     let events: [HelperEvent] = [

@@ -49,7 +49,8 @@ struct ConfinementTests {
     ("a network socket", "EPERM", "socket (number "), ("a Unix socket", "EPERM", "socket (number "),
     ("a netlink socket", "EPERM", "socket (number "), ("a pair of sockets", "EPERM", "socketpair (number "),
     ("connecting", "EPERM", "connect (number "), ("sending to an address", "EPERM", "sendto (number "),
-    ("removing a file", "EPERM", "unlinkat (number "), ("making a folder", "EPERM", "mkdirat (number "),
+    ("removing a file", "EPERM", "unlinkat (number "), ("changing a mode", "EPERM", "fchmod (number "),
+    ("making a folder", "EPERM", "mkdirat (number "),
     ("opening past the handler", "EPERM", "openat2 (number "), ("running a program", "EPERM", "execve (number "),
     ("a new process", "EPERM", "clone (number "), ("clone3", "ENOSYS", nil),
     ("tracing a process", "EPERM", "ptrace (number "), ("signalling a process", "EPERM", "kill (number "),
@@ -95,6 +96,24 @@ struct ConfinementTests {
     "files: only sysfs can be read, and who tries another is told of with its path", .enabled(if: FileRules.version > 0)
   )
   func rules() throws { Self.check(try Self.run("confined-attempts"), Self.files) }
+
+  @Test(
+    "metrics' file lets it make and remove files in one folder, their socket remove some, and neither lets it do more",
+    .enabled(if: FileRules.version > 0))
+  func metricsFolders() throws {
+    defer { try? FileManager.default.removeItem(atPath: "/tmp/vfio-ferry-attempt") }
+    // ENOENT: it might, and there is nothing. No mode but the file's own is allowed.
+    for (folders, made) in [(["", "/tmp"], "EACCES"), (["/tmp"], "allowed")] {
+      let ended = try Self.run("confined-attempts", [""] + folders)
+      for line in ["making a file: \(made)", "removing a file: ENOENT", "changing a mode: EPERM"] {
+        #expect(ended.out.contains(line[...]), "\(line): \(ended.out)")
+      }
+      let folder = Self.files.filter { !["making a file", "a temporary file"].contains($0.attempt) }
+      Self.check(ended, Self.policy.filter { $0.attempt != "removing a file" } + folder)
+    }
+    // Nor in another folder.
+    Self.check(try Self.run("confined-attempts", ["", "/var", "/var"]), Self.files)
+  }
 
   @Test("where the kernel has no Landlock it says so, and goes on", .enabled(if: FileRules.version == 0))
   func noLandlock() throws {

@@ -74,4 +74,55 @@ struct HelperProcessTests {
     let size = try descriptor.read(into: &span)
     #expect(String(decoding: message.prefix(size), as: UTF8.self) == "READY=1")
   }
+
+  @Test("while it waits for its VMM nobody can ask for its metrics in vain, and where they can't be it says at once")
+  func metricsWhileWaiting() throws {
+    let folder = FileManager.default.temporaryDirectory.appendingPathComponent("waiting-\(UUID().uuidString.prefix(8))")
+    try FileManager.default.createDirectory(at: folder, withIntermediateDirectories: true)
+    defer { try? FileManager.default.removeItem(at: folder) }
+    func path(_ name: String) -> String { folder.appendingPathComponent(name).path }
+    let number = socket(AF_UNIX, Int32(SOCK_DGRAM.rawValue), 0)
+    let notified = Descriptor(owning: number, subject: path("notified"))
+    let bound = unsafe try UnixAddress(path("notified")).with { unsafe Int(bind(number, $0, $1)) }
+    try #require(bound == 0)
+    func waiting(_ file: String) throws -> (Process, Pipe) {
+      let process = Process()
+      let errors = Pipe()
+      process.executableURL = Self.products.appendingPathComponent("vfio-ferry")
+      process.arguments = ["helper", "--listen", path("vmm"), "--metrics", file, "--metrics-socket", path("socket")]
+      process.environment = ProcessInfo.processInfo.environment.merging(["NOTIFY_SOCKET": path("notified")]) { $1 }
+      process.standardInput = FileHandle.nullDevice
+      process.standardError = errors
+      try process.run()
+      return (process, errors)
+    }
+    let (process, errors) = try waiting(path("x.prom"))
+    // It says so when it listens.
+    var message = [UInt8](repeating: 0, count: 100)
+    var messageSpan = message.mutableSpan
+    _ = try notified.read(into: &messageSpan)
+    #expect(Files.names(in: folder.path) == ["notified", "vmm"])
+    let client = Descriptor(owning: socket(AF_UNIX, Int32(SOCK_SEQPACKET.rawValue), 0), subject: "the VMM")
+    let own = client.rawValue
+    let connected = unsafe try UnixAddress(path("vmm")).with { unsafe Int(connect(own, $0, $1)) }
+    try #require(connected == 0)
+    let vmm = try PacketSocket(adopting: client)
+    try vmm.send(HelperRequest.hello(major: 1, minor: 0, features: [], version: "test").packet(number: 1).span)
+    var buffer = [UInt8](repeating: 0, count: HelperPacket.maximumSize)
+    var span = buffer.mutableSpan
+    _ = try vmm.receive(into: &span)
+    #expect(Set(Files.names(in: folder.path)).isSuperset(of: ["socket", "x.prom"]))
+    vmm.hangUp()
+    process.waitUntilExit()
+    let text = String(decoding: errors.fileHandleForReading.readDataToEndOfFile(), as: UTF8.self)
+    #expect(process.terminationStatus == 0 && text.isEmpty, "\(text)")
+    #expect(Files.names(in: folder.path) == ["notified"])
+    for file in [path("none/x.prom"), folder.path] {
+      let (process, errors) = try waiting(file)
+      process.waitUntilExit()
+      let text = String(decoding: errors.fileHandleForReading.readDataToEndOfFile(), as: UTF8.self)
+      #expect(process.terminationStatus == 1 && text.contains("metrics: "), "\(text)")
+      #expect(Files.names(in: folder.path) == ["notified"])
+    }
+  }
 }

@@ -38,8 +38,8 @@ struct HelperRemovalTests {
   }
 
   /// A VMM whose first device hangs as pre-copy begins, and was given up; the session is over.
-  private static func givenUp(_ hanging: Hanging) throws -> TestVMM {
-    let vmm = try TestVMM([hanging.device, other])
+  private static func givenUp(_ hanging: Hanging, metrics: HelperMetrics? = nil) throws -> TestVMM {
+    let vmm = try TestVMM([hanging.device, other], metrics: metrics)
     _ = try vmm.ask(.hello(major: 1, minor: 0, features: [], version: "test"))
     _ = try add(vmm, 1, hanging.device)
     _ = try add(vmm, 2, other)
@@ -62,9 +62,15 @@ struct HelperRemovalTests {
   @Test("a device whose call has not come back is not said to be let go of")
   func hangs() throws {
     let hanging = Hanging(at: Self.enteringPreCopy)
-    let vmm = try Self.givenUp(hanging)
+    let metrics = HelperMetrics(name: "x", version: "test")
+    func counted(_ count: Int) -> Bool {
+      metrics.page.contains("\nvfio_ferry_helper_hung_devices{helper=\"x\"} \(count)\n")
+    }
+    let vmm = try Self.givenUp(hanging, metrics: metrics)
+    #expect(counted(1))
     #expect(Self.code(try vmm.ask(.removeDevice(1))) == .hung)
     // It is gone for the session all the same, and the other is as it was.
+    #expect(counted(0))
     #expect(Self.code(try vmm.ask(.describe(device: 1))) == .noSuch)
     #expect(try vmm.ask(.removeDevice(2)) == .done)
     hanging.letGo()

@@ -62,13 +62,15 @@ final class TestVMM {
 
   init(
     _ devices: [any MigratableDevice], tag: [UInt8] = [], limits: HelperLimits = HelperLimits(),
-    over: @escaping @Sendable () -> Void = {}
+    metrics: HelperMetrics? = nil, over: @escaping @Sendable () -> Void = {}
   ) throws {
     let (mine, theirs) = try PacketSocket.pair()
     socket = mine
     let host = FakeHost(devices, tag: tag, over: over)
     thread = try BlockingThread(name: "helper") { [ended] in
-      guard let server = try? HelperServer(socket: theirs, host: host, limits: limits, version: "test") else { return }
+      guard
+        let server = try? HelperServer(socket: theirs, host: host, limits: limits, version: "test", metrics: metrics)
+      else { return }
       ended.put(server.run())
     }
   }

@@ -116,7 +116,7 @@ extension LabTests {
       #expect(ended.status == 0, "\(ended.text)")
       let peaks = ended.text.split(separator: "\n").filter { $0.hasPrefix("helper_peak_kib ") }
         .compactMap { Int($0.dropFirst(16)) }
-      #expect(peaks.count == 2 && peaks.allSatisfy { $0 > 1024 && $0 < 64 << 10 }, "\(peaks) KiB")
+      #expect(peaks.count == 2 && peaks.allSatisfy { $0 > 1024 && $0 < 64 << 10 }, "\(peaks) KiB: \(ended.text)")
     }
   }
 }

@@ -95,7 +95,6 @@ struct MetricsServiceTests {
   func replaced() throws {
     defer { try? FileManager.default.removeItem(at: folder) }
     let file = MetricsFile(path: path("x.prom"))
-    #expect(file.folder == folder.path)
     try file.write("one\n")
     let reader = try Descriptor.open(path("x.prom"), O_RDONLY)
     try file.write("two\n")
@@ -108,8 +107,91 @@ struct MetricsServiceTests {
     #expect(Files.names(in: folder.path) == ["folder.prom", "x.prom"])
   }
 
+  @Test("nothing but a regular file is written over, and nothing of it is left")
+  func target() throws {
+    defer { try? FileManager.default.removeItem(at: folder) }
+    try FileManager.default.createSymbolicLink(atPath: path("link"), withDestinationPath: "elsewhere")
+    let made = unsafe mkfifo(path("pipe"), 0o600)
+    #expect(made == 0)
+    for name in ["link", "pipe"] {
+      let file = MetricsFile(path: path(name))
+      #expect(throws: SystemError.self) { try file.check() }
+      #expect(throws: SystemError.self) { try file.write("one\n") }
+      file.remove()
+    }
+    #expect(Files.names(in: folder.path) == ["link", "pipe"])
+    #expect(throws: SystemError.self) { try MetricsFile(path: path("none/x.prom")).check() }
+    // What a process before this has left is.
+    try Data("old".utf8).write(to: folder.appendingPathComponent("x.prom"))
+    let file = MetricsFile(path: path("x.prom"))
+    try file.check()
+    file.remove()
+    #expect(Files.text(path("x.prom")) == "old" && !file.isThere)
+    try file.write("one\n")
+    #expect(Files.text(path("x.prom")) == "one" && file.isThere)
+  }
+
+  @Test("a file that is another's by now is written anew, or left there")
+  func another() throws {
+    defer { try? FileManager.default.removeItem(at: folder) }
+    let (file, other) = (MetricsFile(path: path("x.prom")), MetricsFile(path: path("x.prom")))
+    try file.write("one\n")
+    try other.write("two\n")
+    #expect(!file.isThere && other.isThere)
+    file.remove()
+    #expect(Files.text(path("x.prom")) == "two")
+    other.remove()
+    #expect(Files.names(in: folder.path).isEmpty && !other.isThere)
+  }
+
+  @Test("a file that somebody has removed is seen to be missing")
+  func missing() throws {
+    defer { try? FileManager.default.removeItem(at: folder) }
+    let file = MetricsFile(path: path("x.prom"))
+    try file.write("x 1\n")
+    Files.remove(path("x.prom"))
+    #expect(!file.isThere)
+  }
+
+  @Test("a file that somebody has removed is written anew, though its page is the same")
+  func anew() throws {
+    defer { try? FileManager.default.removeItem(at: folder) }
+    let asked = BlockingQueue<Void>()
+    let service = try MetricsService(
+      MetricsPlaces(file: MetricsFile(path: path("x.prom"))), interval: 1000,
+      page: {
+        asked.put(())
+        return "x 1\n"
+      }, log: { Issue.record("\($0)") })
+    defer { service.end() }
+    /// Waits until a page that was asked for from now on has been written, where it is: the next has been asked for.
+    func pages() {
+      while asked.take(until: 0) != nil {}
+      for _ in 0..<3 { _ = asked.take() }
+    }
+    pages()
+    #expect(Files.text(path("x.prom")) == "x 1")
+    Files.remove(path("x.prom"))
+    pages()
+    #expect(Files.text(path("x.prom")) == "x 1")
+  }
+
+  @Test("a file's mode is what it is, whatever the umask")
+  func mode() async {
+    defer { try? FileManager.default.removeItem(at: folder) }
+    await #expect(processExitsWith: .success) {
+      let file = MetricsFile(path: "/tmp/ferry-mode-\(getpid()).prom")
+      for mask: mode_t in [0, 0o077, 0o777] {
+        umask(mask)
+        try file.write("one\n")
+        guard Files.ownership(file.path)?.mode == 0o644 else { exit(1) }
+      }
+      file.remove()
+    }
+  }
+
   @Test("a file's folder is found", arguments: [("x", "."), ("/x", "/"), ("/a/b/x", "/a/b"), ("a/x", "a")])
   func folder(path: String, folder: String) {
-    #expect(MetricsFile(path: path).folder == folder)
+    #expect(Files.folder(of: path) == folder)
   }
 }

@@ -7,6 +7,8 @@ import Testing
 private struct Host {
   var there: [String: UdevDevice] = [:]
   var sequence: UInt64 = 0
+  /// Whether udev keeps anything of them. Where not, each event has a time of its own.
+  var keeps = true
   private var made = 0
 
   static let path = "/sys/devices/pci0000:00/0000:3b:00.2/vfio-dev/vfio"
@@ -26,10 +28,18 @@ private struct Host {
 
   mutating func event(_ action: String, _ device: UdevDevice) -> UdevEvent {
     sequence += 1
+    var device = device
+    if !keeps { device.properties["USEC_INITIALIZED"] = "\(1_000_000 + sequence)" }
     return UdevEvent(action: action, sequence: sequence, device: device)
   }
 
-  var all: [(device: UdevDevice, isPhysical: Bool)] { there.values.map { ($0, false) } }
+  var all: [(device: UdevDevice, isPhysical: Bool)] {
+    there.values.map { device in
+      var device = device
+      if !keeps { device.properties["USEC_INITIALIZED"] = nil }
+      return (device, false)
+    }
+  }
 }
 
 struct DeviceWatchTests {
@@ -111,20 +121,69 @@ struct DeviceWatchTests {
     #expect(watch.sightings.isEmpty)
   }
 
-  @Test("an event that was played again is told, though nothing is new")
-  func playedAgain() {
+  @Test("an event that was played again is told, though nothing is new", arguments: ["add", "change"])
+  func playedAgain(action: String) {
     var host = Host()
     var watch = DeviceWatch()
-    let device = host.add(0).device
+    var device = host.add(0).device
     _ = watch.compare(host.all, asOf: host.sequence)
-    let again = host.event("change", device)
+    device.properties["SYNTH_UUID"] = "0"
+    let again = host.event(action, device)
     #expect(watch.take(again, isPhysical: false) { true }?.sequence == again.sequence)
+  }
+
+  @Test("what comes while somebody looks is told once, and with what udev's rules said after that")
+  func whileLooking() {
+    var host = Host()
+    var watch = DeviceWatch()
+    let sequence = host.sequence
+    var late = [host.add(0), host.remove(0), host.add(0)].compactMap { $0 }
+    late[2].device.properties["VFIO_FERRY_DEVICE"] = "nic"
+    #expect(watch.compare(host.all, asOf: sequence).map(\.action) == ["add"])
+    for event in late { #expect(watch.take(event, isPhysical: false) { true } == nil) }
+    #expect(watch.sightings.map(\.name) == ["nic"])
+  }
+
+  @Test("a function whose driver came while somebody looked keeps it")
+  func boundWhileLooking() {
+    var watch = DeviceWatch()
+    _ = watch.compare([(function("vfio-pci"), false)], asOf: 0)
+    #expect(told(&watch, "add", function(nil), 1) == nil)
+    #expect(watch.sightings.map(\.driver) == ["vfio-pci"])
+    #expect(told(&watch, "bind", function("vfio-pci"), 2) == nil)
+    #expect(told(&watch, "unbind", function(nil), 3) == "unbind function 0000:3b:00.0 vfio-pci")
+    #expect(told(&watch, "bind", function("vfio-pci"), 4) == "bind function 0000:3b:00.0 vfio-pci")
+  }
+
+  /// A mediated device as an event has it; without a time, as udev's database does.
+  private func mediated(_ driver: String?, _ time: Int?) -> UdevDevice {
+    var device = UdevDevice(
+      path: "/sys/devices/virtual/mtty/mtty/5f1ddc1e", subsystem: "mdev",
+      properties: driver.map { ["DRIVER": $0] } ?? [:])
+    device.properties["USEC_INITIALIZED"] = time.map { "\($0)" }
+    return device
+  }
+
+  @Test("a mediated device is told of to its end, though each of its events has a time of its own, not in their order")
+  func timesOfEvents() {
+    var watch = DeviceWatch()
+    for turn in 0..<2 {
+      let (began, first) = (turn * 100, UInt64(turn * 10))
+      #expect(told(&watch, "add", mediated(nil, began + 1), first + 1) == "add mdev 5f1ddc1e -")
+      #expect(told(&watch, "bind", mediated("mtty", began + 3), first + 2) == "bind mdev 5f1ddc1e mtty")
+      // Looking finds nothing new: udev keeps no time.
+      #expect(watch.compare([(mediated("mtty", nil), false)], asOf: first + 2).isEmpty)
+      #expect(told(&watch, "bind", mediated("mtty", began + 3), first + 2) == nil)
+      #expect(told(&watch, "unbind", mediated(nil, began + 9), first + 4) == "unbind mdev 5f1ddc1e -")
+      #expect(told(&watch, "remove", mediated(nil, began + 8), first + 5) == "remove mdev 5f1ddc1e -")
+      #expect(watch.sightings.isEmpty)
+    }
   }
 
   @Test(
     "whatever is lost and whenever somebody looks, each device is said to come once and to go once, and what is known is what there is",
-    arguments: 0..<200)
-  func anyOrder(seed: UInt64) {
+    arguments: 0..<200, [true, false])
+  func anyOrder(seed: UInt64, keeps: Bool) {
     var state = seed &* 0x9e37_79b9_7f4a_7c15 | 1
     func random(_ limit: Int) -> Int {
       state ^= state << 13
@@ -133,9 +192,11 @@ struct DeviceWatchTests {
       return Int(state % UInt64(limit))
     }
     var host = Host()
+    host.keeps = keeps
     var watch = DeviceWatch()
     var queue: [UdevEvent] = []
     var said: [String: String] = [:]
+    var came: Set<String> = []
     func take(_ event: UdevEvent) {
       let isThere = host.there[event.device.path] == event.device
       if let change = watch.take(event, isPhysical: false, isThere: { isThere }) { hear(change) }
@@ -145,28 +206,35 @@ struct DeviceWatchTests {
       switch change.action {
       case "add":
         #expect(said[sighting.path] == nil)
-        said[sighting.path] = sighting.initialized
+        said[sighting.path] = keeps ? sighting.initialized : ""
+        #expect(!keeps || came.insert(sighting.initialized ?? "").inserted)
       case "remove":
-        #expect(said.removeValue(forKey: sighting.path) == sighting.initialized)
+        #expect(said.removeValue(forKey: sighting.path) == (keeps ? sighting.initialized : ""))
       default: Issue.record("\(change)")
       }
     }
-    for turn in 0..<60 {
+    func happen() {
       let slot = random(3)
       if host.there["\(Host.path)\(slot)"] == nil {
         queue.append(host.add(slot))
       } else if let event = host.remove(slot) {
         queue.append(event)
       }
+    }
+    for turn in 0..<60 {
+      happen()
       while !queue.isEmpty, random(3) > 0 { take(queue.removeFirst()) }
       if turn == 59 || random(8) == 0 {
         // The newest are lost first: those before them are in the queue already.
         queue.removeLast(random(queue.count + 1))
-        for change in watch.compare(host.all, asOf: host.sequence) { hear(change) }
+        // More happens before the devices are looked at, and is not lost.
+        let sequence = host.sequence
+        for _ in 0..<random(4) { happen() }
+        for change in watch.compare(host.all, asOf: sequence) { hear(change) }
       }
     }
     for event in queue { take(event) }
-    #expect(said == host.there.mapValues { $0.initialized ?? "" })
+    #expect(said == host.there.mapValues { keeps ? $0.initialized ?? "" : "" })
     #expect(Set(watch.sightings.map(\.path)) == Set(host.there.keys))
   }
 }

@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
+import LinuxIO
 import Testing
 
 @testable import Topology
@@ -24,5 +25,28 @@ struct StateReaderTests {
     var none = reader.states(of: [])
     while none.values.contains(StateReader.busy) { none = reader.states(of: []) }
     #expect(none.isEmpty)
+  }
+
+  @Test("a device that does not answer is busy, and those that were asked with it are not")
+  func hung() throws {
+    let devices = try ["hung", "second", "third"].map { name in
+      try #require(
+        DeviceSighting(
+          UdevDevice(path: "/sys/devices/\(name)/vfio-dev/vfio0", subsystem: "vfio-dev"), isPhysical: false))
+    }
+    let gate = BlockingQueue<Void>()
+    defer { gate.close() }
+    let reader = StateReader { path in
+      if path.contains("hung") { _ = gate.take() }
+      return "running"
+    }
+    // On a busy machine the others may be late, too.
+    var states = reader.states(of: devices)
+    let limit = monotonicMicroseconds() + 60_000_000
+    while states.values.count(where: { $0 == StateReader.busy }) > 1, monotonicMicroseconds() < limit {
+      states = reader.states(of: devices)
+    }
+    #expect(states.values.sorted() == [StateReader.busy, "running", "running"])
+    #expect(states[devices[0].path] == StateReader.busy)
   }
 }

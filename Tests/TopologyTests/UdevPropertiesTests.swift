@@ -95,6 +95,29 @@ struct UdevPropertiesTests {
         """)
   }
 
+  @Test("a group's device that no VFIO driver has yet is counted in from the beginning, and a bridge is not")
+  func laterDevice() throws {
+    let system = try withoutNodes(["0000:3b:00.2"])
+    for (address, code) in [("0000:3a:00.0", "0x060400"), ("0000:3b:00.3", "0x020000")] {
+      try system.pci(address, driver: "other", group: 12, vfio: nil)
+      try system.write("sys/devices/pci0000:00/\(address)/class", code)
+      try system.link("sys/kernel/iommu_groups/12/devices/\(address)", to: "sys/devices/pci0000:00/\(address)")
+    }
+    #expect(
+      text("/devices/virtual/vfio/12", system) == """
+        VFIO_FERRY_DEVICES=0000:3b:00.2 0000:3b:00.3
+        .VFIO_FERRY_LINKS=vfio/by-path/0000:3b:00.2 vfio/by-path/0000:3b:00.3
+
+        """)
+  }
+
+  @Test("a bridge that a VFIO driver has is a device like any other")
+  func bridge() throws {
+    let system = try withoutNodes(["0000:3b:00.2"])
+    try system.write("sys/devices/pci0000:00/0000:3b:00.2/class", "0x060000")
+    #expect(text("/devices/virtual/vfio/12", system).contains("\nVFIO_FERRY_DEVICES=0000:3b:00.2\n"))
+  }
+
   @Test("where devices have nodes, nothing is said of a group")
   func groupBeside() throws {
     let system = try FakeSystem()

@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
-// confined-attempts [USER]
+// confined-attempts [USER [FILES [SOCKETS]]]
 //
-// Confines itself as a helper does, as USER where one is given, and then tries what a helper needs and what it has no
-// business with. For each a line on standard output: what was tried, and "allowed" or the error; last the PCI functions that
-// it sees. What is refused is told of on standard error by the confinement itself. Standard input is kept, and descriptor 3,
-// where systemd has put a connection.
+// Confines itself as a helper does, as USER where one is given, with FILES and SOCKETS as the folders of its metrics' file
+// and of their socket, and then tries what a helper needs and what it has no business with. For each a line on standard
+// output: what was tried, and "allowed" or the error; last the PCI functions that it sees. What is refused is told of on
+// standard error by the confinement itself. Standard input is kept, and descriptor 3, where systemd has put a connection.
 
 import Attempts
 import Glibc
@@ -21,10 +21,14 @@ attempts_prepare()
 let prefix = (LogLevel.standardErrorIsJournal ? LogLevel.warning.journalPrefix : "") + "confined-attempts: "
 let isActivated = Execution.variable("LISTEN_FDS") != nil
 do {
-  let user = CommandLine.arguments.count > 1 ? ProcessUser(CommandLine.arguments[1]) : nil
+  // An empty one is none.
+  let given = CommandLine.arguments.dropFirst().map { $0.isEmpty ? nil : $0 } + [nil, nil, nil]
+  var confinement = Confinement(user: given[0].flatMap { ProcessUser($0) })
+  confinement.fileFolder = given[1]
+  confinement.socketFolder = given[2]
   let notifier = try ServiceNotifier.take()
   let kept = (isActivated ? [3] : []) + (notifier.map { [$0.descriptor.rawValue] } ?? [])
-  for weakness in try Confinement(user: user).begin(keeping: kept, prefix: prefix) { say("weakness: \(weakness)") }
+  for weakness in try confinement.begin(keeping: kept, prefix: prefix) { say("weakness: \(weakness)") }
   try notifier?.ready()
 } catch {
   say("not confined: \(error)")

@@ -71,6 +71,9 @@ int vf_landlock_allow_reading(int rules, const char *path);
 /* Allows making, writing, renaming and removing files in this folder and below it, and no reading. 0, or -1 and errno. */
 int vf_landlock_allow_files_in(int rules, const char *folder);
 
+/* Allows removing files and sockets in this folder and below it, and nothing else. 0, or -1 and errno. */
+int vf_landlock_allow_removing_in(int rules, const char *folder);
+
 /* Puts the rules in force for the calling thread and those that it starts, for good. Needs no-new-privileges. */
 int vf_landlock_enforce(int rules);
 
