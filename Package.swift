@@ -80,7 +80,7 @@ let package = Package(
     // A process that confines itself as a helper does, and then tries what a helper has no business with.
     .target(name: "Attempts", path: "Tests/Attempts", publicHeadersPath: "."),
     .executableTarget(
-      name: "confined-attempts", dependencies: ["Attempts", "Helper", "LinuxIO", "Topology"],
+      name: "confined-attempts", dependencies: ["Attempts", "Helper", "LinuxIO", "Migration", "Topology"],
       path: "Tests/confined-attempts", swiftSettings: settings),
     // The test requests of the kernel's mock IOMMU.
     .target(name: "MockIOMMU", dependencies: ["CVFIO"], path: "Tests/MockIOMMU", publicHeadersPath: "."),
@@ -135,7 +135,7 @@ let package = Package(
       "LabTests",
       [
         "vfio-ferry", "confined-attempts", "device-holder", "guest-memory", "throttle-holder", "udp-traffic", "Engine",
-        "LinuxIO",
+        "Helper", "LinuxIO",
         "Migration", "Topology", "Transport", "VFIO", "MockIOMMU", "GuestPages",
         argumentParser,
       ]),

@@ -49,6 +49,65 @@ struct HelperProcessTests {
     withExtendedLifetime(vmm) {}
   }
 
+  /// The signals that a process was sent and has not taken, as a set of bits; nil once it has ended.
+  private func pending(_ process: Process) -> UInt64? {
+    let lines = Files.text("/proc/\(process.processIdentifier)/status")?.split(separator: "\n") ?? []
+    func value(_ name: String) -> Substring? {
+      lines.first { $0.hasPrefix(name + ":") }?.dropFirst(name.count + 1).drop { $0 == "\t" }
+    }
+    if value("State")?.hasPrefix("Z") != false { return nil }
+    return value("ShdPnd").flatMap { UInt64($0, radix: 16) }
+  }
+
+  /// Sends a signal, and waits until the process's thread for signals has taken it: what it was sent before is dealt with then.
+  private func tell(_ process: Process, _ signal: Int32) throws {
+    #expect(kill(process.processIdentifier, signal) == 0)
+    while try #require(pending(process), "it has ended") & 1 << UInt64(signal - 1) != 0 { Pause.milliseconds(1) }
+  }
+
+  /// Writes to a pipe until that has no more room.
+  private func fill(_ pipe: Pipe) throws {
+    // Opened anew, so that who has the other descriptor goes on waiting for room.
+    let path = "/proc/self/fd/\(pipe.fileHandleForReading.fileDescriptor)"
+    let end = try Descriptor.open(path, O_WRONLY | O_NONBLOCK)
+    for size in [4096, 1] {
+      let bytes = [UInt8](repeating: UInt8(ascii: "."), count: size)
+      do {
+        while true { _ = try end.write(bytes.span) }
+      } catch {
+        try #require(error.errno == EAGAIN)
+      }
+    }
+  }
+
+  @Test(
+    "a second signal ends it at once, though its last line waits for a log that nobody reads",
+    arguments: [(SIGTERM, SIGTERM), (SIGINT, SIGINT), (SIGTERM, SIGINT), (SIGHUP, SIGTERM)])
+  func secondSignal(first: Int32, second: Int32) throws {
+    let (errors, ended) = (Pipe(), BlockingQueue<Void>())
+    let (process, vmm) = try serving([], errors: errors)
+    process.terminationHandler = { _ in ended.put(()) }
+    defer { if process.isRunning { kill(process.processIdentifier, SIGKILL) } }
+    try fill(errors)
+    // It ends by itself for this, with a line on why: so it can't.
+    try vmm.send([1, 2, 3].span)
+    var buffer = [UInt8](repeating: 0, count: HelperPacket.maximumSize)
+    var span = buffer.mutableSpan
+    guard case .packet = try vmm.receive(into: &span) else {
+      Issue.record("it does not say what is wrong with the packet")
+      return
+    }
+    try tell(process, first)
+    // Only who has taken the first takes this one, which says nothing to a helper: so the first has not ended it.
+    try tell(process, SIGUSR1)
+    #expect(kill(process.processIdentifier, second) == 0)
+    try #require(ended.take(until: monotonicMicroseconds() + 20_000_000) != nil, "it goes on")
+    #expect(process.terminationReason == .exit && process.terminationStatus == 1)
+    // Its line has not come behind what was there.
+    let text = String(decoding: errors.fileHandleForReading.readDataToEndOfFile(), as: UTF8.self)
+    #expect(text.hasSuffix("."), "\(text.filter { $0 != "." })")
+  }
+
   @Test("once it is ready it has no way to systemd any more")
   func notifier() throws {
     let path = FileManager.default.temporaryDirectory.appendingPathComponent("notified-\(UUID().uuidString)").path

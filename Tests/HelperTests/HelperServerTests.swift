@@ -232,6 +232,37 @@ struct HelperServerTests {
     #expect(vmm.ending()?.status == 1)
   }
 
+  /// What a helper ends by itself for.
+  enum Cause: CaseIterable { case signal, badPacket }
+
+  @Test("a helper that ends in the middle of a stop has told of the arcs that were made", arguments: Cause.allCases)
+  func lastNews(cause: Cause) throws {
+    // Nothing wakes the server for the first arc of the stop: it waits there to be told with what follows, which does not come.
+    let (arrived, released) = (BlockingQueue<Void>(), BlockingQueue<Void>())
+    let fake = Self.device(0)
+    let watched = WatchedDevice(fake) { state in
+      guard state == .stopCopy else { return }
+      arrived.put(())
+      _ = released.take()
+    }
+    defer { released.close() }
+    let source = try Self.source(at: .stopped, [watched], try Self.pipeToNowhere().0)
+    _ = try source.send(.quiesce(bytesSent: 0))
+    try #require(arrived.take(until: monotonicMicroseconds() + 10_000_000) != nil)
+    switch cause {
+    case .signal: source.terminate("told to end")
+    case .badPacket: try source.send(bytes: [1, 2, 3])
+    }
+    let ending = source.ending()
+    #expect(ending?.status == 1)
+    if cause == .signal { #expect(ending?.words == "told to end in quiescing: 0000:00:00.0 pre-copy-p2p") }
+    #expect(throws: TestVMM.Gone.self) { try source.wait { _ in false } }
+    let arcs = source.events.compactMap { event -> MigrationState? in
+      if case .arc(1, _, let to, error: nil, _) = event { to } else { nil }
+    }
+    #expect(arcs == [.preCopy, .preCopyP2P])
+  }
+
   @Test("devices are let go of within a second, also in the middle of a move, and no descriptor stays")
   func removal() async {
     await #expect(processExitsWith: .success) { try Self.removesAndCounts() }

@@ -44,6 +44,8 @@ final class TestVMM {
   private let socket: PacketSocket
   private let thread: BlockingThread
   private let ended = BlockingQueue<HelperServer.Ending>()
+  /// Tells the server to end, as a signal does.
+  let terminate: @Sendable (String) -> Void
   private var number: UInt32 = 0
   private var early: [UInt32: HelperReply] = [:]
   private(set) var events: [HelperEvent] = []
@@ -67,12 +69,17 @@ final class TestVMM {
     let (mine, theirs) = try PacketSocket.pair()
     socket = mine
     let host = FakeHost(devices, tag: tag, over: over)
+    let begun = BlockingQueue<@Sendable (String) -> Void>()
     thread = try BlockingThread(name: "helper") { [ended] in
+      defer { begun.close() }
       guard
         let server = try? HelperServer(socket: theirs, host: host, limits: limits, version: "test", metrics: metrics)
       else { return }
+      begun.put(server.terminate)
       ended.put(server.run())
     }
+    guard let terminate = begun.take() else { throw Gone() }
+    self.terminate = terminate
   }
 
   /// Sends a request, with a duplicate of up to two descriptors.

@@ -107,8 +107,13 @@ struct Ended {
 extension Lab {
   /// Runs `vfio-ferry` as a process of its own.
   static func ferry(_ arguments: [String], input: String? = nil) throws -> Ended {
+    try run(ferryProgram, arguments, input: input)
+  }
+
+  /// Runs a program to its end.
+  static func run(_ program: URL, _ arguments: [String], input: String? = nil) throws -> Ended {
     let process = Process()
-    process.executableURL = ferryProgram
+    process.executableURL = program
     process.arguments = arguments
     let folder = try temporaryFolder()
     defer { try? FileManager.default.removeItem(at: folder) }

@@ -1,15 +1,17 @@
 // SPDX-License-Identifier: Apache-2.0
-// confined-attempts [USER [FILES [SOCKETS]]]
+// confined-attempts [USER [FILES [SOCKETS [DEVICE]…]]]
 //
 // Confines itself as a helper does, as USER where one is given, with FILES and SOCKETS as the folders of its metrics' file
-// and of their socket, and then tries what a helper needs and what it has no business with. For each a line on standard
-// output: what was tried, and "allowed" or the error; last the PCI functions that it sees. What is refused is told of on
-// standard error by the confinement itself. Standard input is kept, and descriptor 3, where systemd has put a connection.
+// and of their socket, and then tries what a helper needs and what it has no business with; what is empty is none. For each a
+// line on standard output: what was tried, and "allowed" or the error; then the PCI functions that it sees, who of the DEVICEs
+// can reach whom as a helper finds it out, and their tags. What is refused is told of on standard error by the confinement
+// itself. Standard input is kept, and descriptor 3, where systemd has put a connection.
 
 import Attempts
 import Glibc
 import Helper
 import LinuxIO
+import Migration
 import Topology
 
 func say(_ text: String) {
@@ -21,7 +23,6 @@ attempts_prepare()
 let prefix = (LogLevel.standardErrorIsJournal ? LogLevel.warning.journalPrefix : "") + "confined-attempts: "
 let isActivated = Execution.variable("LISTEN_FDS") != nil
 do {
-  // An empty one is none.
   let given = CommandLine.arguments.dropFirst().map { $0.isEmpty ? nil : $0 } + [nil, nil, nil]
   var confinement = Confinement(user: given[0].flatMap { ProcessUser($0) })
   confinement.fileFolder = given[1]
@@ -42,4 +43,17 @@ while let name = unsafe attempt_name(number) {
   say("\(unsafe String(cString: name)): \(outcome)")
   number += 1
 }
-say("functions: \(PCIScanner().tree(titles: false, rdma: false).functions.count)")
+for function in PCIScanner().tree(titles: false, rdma: false).functions { say("function: \(function)") }
+let devices = CommandLine.arguments.dropFirst(4).compactMap { DeviceName($0) }
+let reachability = KernelHost().reachability(of: devices)
+for from in devices.indices {
+  for to in devices.indices where to != from {
+    say("\(devices[from]) to \(devices[to]): \(reachability[from, to])")
+  }
+}
+for device in devices {
+  let record = try? Inventory().device(device)
+  say(
+    "tag of \(device): \(record.map { "\(TagScanner(filesOnly: true).tag(of: $0).encoded)" } ?? "there is no such device")"
+  )
+}

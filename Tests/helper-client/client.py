@@ -5,7 +5,7 @@
 Runs as root on a kernel with mtty and synthetic devices, iommufd and VFIO cdevs (tools/lab/run). One line a check on standard
 output, "ok ..." or "FAILED ..."; exit status 0 if none failed, else 1.
 """
-import argparse, fcntl, os, socket, struct, sys, tempfile, time, traceback
+import argparse, fcntl, os, signal, socket, struct, sys, tempfile, time, traceback
 import vmm
 from vmm import *
 
@@ -31,8 +31,8 @@ def refused(what, code, host, request, descriptors=(), **fields):
         check(what, error.code == code and error.text != "" and error.packet.request == P.numbers[request], f"{error}; not {code}")
 
 
-def until(what, condition, expected, patience=PATIENCE):
-    deadline = time.monotonic() + patience
+def until(what, condition, expected):
+    deadline = time.monotonic() + PATIENCE
     while (value := condition()) != expected and time.monotonic() < deadline:
         time.sleep(0.1)
     same(what, value, expected)
@@ -132,7 +132,9 @@ def move(source, target):
     same("target runs", target.phase() + " " + target.states(), "SETUP RUNNING RUNNING")
     for number, device in enumerate(target.devices, 1):
         same(f"marks of device {number}", device.marks(), MTTY.marks_of(0x15 * number))
-    same("farewells", (source.end(), target.end()), (0, 0))
+    same("told to end in COMMITTED and in SETUP they do", (source.end(signal.SIGTERM), target.end(signal.SIGINT)), (0, 0))
+    same("and have nothing to say", source.said() + target.said(), "")
+    same("what was moved runs on", target.states(), "RUNNING RUNNING")
     source.start()
     same("found stopped", [(info.state, info.can & 7) for info in source.info], [(P.STATE_STOP, 7)] * 2)
     source.call("RESUME")
@@ -241,42 +243,64 @@ def abort_target(source, target, phase):
     same(f"abort in {phase}: farewells", (source.end(), target.end()), (0, 0))
 
 
-def hanging_up(source, target, phase):
-    source.start(), target.start()
-    begin(source, target)
-    if phase != "PRE_COPY":
-        advance(source, phase)
-    if phase == "COMPLETE":
-        target.event("LOADED")
-    else:
-        until("the target takes it in", lambda: "RESUMING" in target.states(), True, 5)
-    same("the source's helper ends with", source.end(), 1)
-    word = source.states().split()[0].lower().replace("_", "-")
-    check("one line on what it found", source.said().count("\n") == 1 and source.said().count(f" {word}") >= 2, source.said() + source.states())
-    if phase == "COMPLETE":
-        same("the target stays", target.phase(), "LOADED")
-    else:
-        broken(target, "the target")
-    same("the target's helper ends with", target.end(), 1 if phase == "COMPLETE" else 0)
-    source.start(), target.start()
-    source.call("RESUME"), target.call("RESUME")
+def left(host, reason, word):
+    """A helper that ends in the middle leaves its devices as they are, and one line that says so: why, where it was, and where they are."""
+    line, where = host.said(), host.states()
+    same(f"{host.name}: {word} is where the devices are", where, " ".join([word.upper().replace("-", "_")] * 2))
+    named = [f"{device.name} {word}" for device in host.devices]
+    check(f"{host.name}: one line on that: {reason}", line.count("\n") == 1 and f"{reason}: " in line and ", ".join(named) in line, line)
+
+
+def ending(source, target, phase):
+    """The source's VMM hangs up; and once more, but its helper is told to end. Either way nothing moves towards running."""
+    told = {"PRE_COPY": signal.SIGTERM, "STOPPED": signal.SIGINT, "COMPLETE": signal.SIGHUP}[phase]
+    word = {"PRE_COPY": "pre-copy", "STOPPED": "stop-copy", "COMPLETE": "stop"}[phase]
+    named = phase.lower().replace("_", "-")
+    source.start()
+    for by in None, told:
+        reason = "the VMM is gone" if by is None else f"ended by signal {by:d}"
+        if target.process is None:
+            target.start().call("RESUME")
+        begin(source, target)
+        if phase != "PRE_COPY":
+            advance(source, phase)
+        if phase == "COMPLETE":
+            target.event("LOADED")
+        else:
+            until("the target takes it in", lambda: "RESUMING" in target.states(), True)
+        if phase == "PRE_COPY":
+            until("the source's helper knows where its devices are", lambda: {source.call("DEVICE_DESCRIBE", device=n).state for n in (1, 2)},
+                  {P.STATE_PRE_COPY})
+        same(f"{reason}: the source's helper ends with", source.end(by), 1)
+        left(source, f"{reason} in {named}", word)
+        if phase == "COMPLETE":
+            same("the target stays", target.phase(), "LOADED")
+            same(f"{reason}: the target's helper ends with", target.end(by), 1)
+            left(target, f"{reason} in loaded", "stop")
+        else:
+            broken(target, "the target")
+        source.start().call("RESUME")
+    if target.process is None:
+        target.start().call("RESUME")
     same("and brought back", source.states() + " " + target.states(), "RUNNING RUNNING RUNNING RUNNING")
     same("farewells", (source.end(), target.end()), (0, 0))
 
 
 def crash(source, target, phase):
-    """The target's VMM hangs up in the middle; its next helper finds RESUMING."""
+    """The target's VMM hangs up in the middle, and then its helper is told to end there; the next helper finds RESUMING."""
     source.start(), target.start()
-    begin(source, target)
-    until("the target takes it in, and its helper knows", lambda: {target.call("DEVICE_DESCRIBE", device=n).state for n in (1, 2)},
-          {P.STATE_RESUMING})
-    same("the target's helper ends with", target.end(), 1)
-    check("one line on what it found", target.said().count("\n") == 1 and target.said().count("resuming") == 2, target.said() + target.states())
-    broken(source, "the source")
-    target.start()
-    for number, info in enumerate(target.info, 1):
-        same("what it finds", (P.name("STATE", info.state), info.can), ("STATE_RESUMING", P.DEVICE_NEEDS_RESET))
-        same("after a reset", target.call("DEVICE_RESET", device=number).state, P.STATE_RUNNING)
+    for by in None, signal.SIGTERM:
+        reason = "the VMM is gone" if by is None else f"ended by signal {by:d}"
+        begin(source, target)
+        until("the target takes it in, and its helper knows", lambda: {target.call("DEVICE_DESCRIBE", device=n).state for n in (1, 2)},
+              {P.STATE_RESUMING})
+        same(f"{reason}: the target's helper ends with", target.end(by), 1)
+        left(target, f"{reason} in loading", "resuming")
+        broken(source, "the source")
+        target.start()
+        for number, info in enumerate(target.info, 1):
+            same("what it finds", (P.name("STATE", info.state), info.can), ("STATE_RESUMING", P.DEVICE_NEEDS_RESET))
+            same("after a reset", target.call("DEVICE_RESET", device=number).state, P.STATE_RUNNING)
     same("farewells", (source.end(), target.end()), (0, 0))
 
 
@@ -299,7 +323,7 @@ def found(source, _):
     """A helper dies with a device in each state; the next says what the document's table has, and does it."""
     anything, back, reset = P.DEVICE_CAN_SAVE | P.DEVICE_CAN_LOAD | P.DEVICE_CAN_RESUME, P.DEVICE_CAN_RESUME, P.DEVICE_NEEDS_RESET
     table = [("RUNNING", anything), ("RUNNING_P2P", anything), ("STOP", anything), ("PRE_COPY", back), ("PRE_COPY_P2P", back),
-             ("STOP_COPY", back), ("RESUMING", reset)]  # mtty has no way into ERROR
+             ("STOP_COPY", back), ("RESUMING", reset)]  # mtty has no way into ERROR: see found_in_error
     source.start()
     for state, can in table:
         if state != "RUNNING":
@@ -314,6 +338,34 @@ def found(source, _):
         source.call("RESUME")
         same(f"brought back from {state}", source.states(), "RUNNING RUNNING")
     same("farewell", source.end(), 0)
+
+
+def found_in_error(source, target):
+    """A device fails its way into the stop, and its helper dies: the next says that only a reset brings it back, and that does."""
+    source.start(), target.start()
+    source.devices[0].set("arc_fail", "pre-copy-p2p:stop-copy 1 5 error")
+    begin(source, target)
+    source.event("READY")
+    source.call("VCPUS_STOPPED")
+    refused("QUIESCE of a device that fails", "DEVICE", source, "QUIESCE")
+    same("the other is back", source.phase() + " " + source.states(), "SETUP ERROR RUNNING")
+    source.process.kill()
+    source.end()
+    broken(target, "the target")
+    source.start()
+    same("found in ERROR", [(P.name("STATE", i.state), i.can) for i in source.info],
+         [("STATE_ERROR", P.DEVICE_NEEDS_RESET), ("STATE_RUNNING", P.DEVICE_CAN_SAVE | P.DEVICE_CAN_LOAD | P.DEVICE_CAN_RESUME)])
+    refused("RESUME of what only a reset brings back", "REFUSED", source, "RESUME")
+    refused("an arc out of ERROR", "DEVICE", source, "DEVICE_ARC", device=1, state=P.STATE_RUNNING)
+    same("it is there still", source.states(), "ERROR RUNNING")
+    info = source.call("DEVICE_RESET", device=1)
+    same("after a reset", (P.name("STATE", info.state), info.can), ("STATE_RUNNING", P.DEVICE_CAN_SAVE | P.DEVICE_CAN_LOAD | P.DEVICE_CAN_RESUME))
+    begin(source, target)
+    advance(source, "COMMITTED")
+    target.event("LOADED")
+    target.call("RESUME")
+    same("and it can be moved", source.states() + " " + target.states(), "STOP STOP RUNNING RUNNING")
+    same("farewells", (source.end(), target.end()), (0, 0))
 
 
 def unbinding(source, target, way):
@@ -490,8 +542,9 @@ def by_vmm(source, target):
 PARTS = [("mtty", conversation), ("mtty", packets), ("mtty", iommufds), ("mtty", move)]
 PARTS += [("mtty", abort, phase) for phase in ("SETUP", "PRE_COPY", "QUIESCING", "STOPPED", "COMPLETE", "COMMITTED")]
 PARTS += [("mtty", abort_target, phase) for phase in ("LOADING", "LOADED")]
-PARTS += [("mtty", hanging_up, phase) for phase in ("PRE_COPY", "STOPPED", "COMPLETE")]
+PARTS += [("mtty", ending, phase) for phase in ("PRE_COPY", "STOPPED", "COMPLETE")]
 PARTS += [("mtty", crash, "LOADING"), ("mtty", killed, "STOPPED"), ("mtty", found), ("mtty", metrics), ("memory", by_helper), ("memory", by_vmm)]
+PARTS += [("synthetic", found_in_error)]
 PARTS += [("synthetic", unbinding, f"{how} in {phase}") for how in ("DEVICE_REMOVE", "hanging up") for phase in ("SETUP", "PRE_COPY", "LOADING")]
 PARTS += [("memory", huge_pages)]
 

@@ -197,6 +197,9 @@ class Synthetic(Device):
         write(self.item + "/live", "1")
         super().__init__(iommufd, space, f"{Synthetic.BUS}devices/client{Synthetic.made}")
 
+    def set(self, setting, value):
+        write(f"{self.item}/{setting}", value)
+
     def unbind(self):
         """Has the kernel take the device from its driver, on a thread: that waits until nobody holds the device."""
         driver = os.path.realpath(self.path + "/driver")
@@ -273,16 +276,20 @@ class Host:
     def phase(self):
         return P.name("PHASE", self.call("STATUS").phase).removeprefix("PHASE_")
 
-    def end(self):
-        """Hangs up, and gives the helper's exit status."""
+    def end(self, told=None):
+        """Hangs up, or has a signal tell the helper to end, and gives its exit status."""
         if self.process is None:
             return None
-        self.link.sock.close()
+        if told is None:
+            self.link.sock.close()
+        else:
+            self.process.send_signal(told)
         process, self.process = self.process, None
         try:
             return process.wait(PATIENCE)
         finally:
             process.kill()  # where it hangs; nothing otherwise
+            self.link.sock.close()
 
     def said(self):
         self.log.seek(0)
