@@ -100,7 +100,8 @@ public struct HostExamination: Sendable {
   /// What a NIC and its driver say of a function.
   private func askNetwork(_ device: inout DeviceFacts) {
     guard device.isNIC else { return }
-    let tag = TagScanner(root: root, network: network, asksVerbs: root.prefix.isEmpty).tag(of: device.record)
+    let scanner = TagScanner(root: root, network: network, asksVerbs: root.prefix.isEmpty, readsRules: false)
+    let tag = scanner.tag(of: device.record)
     device.firmware = tag[.firmware]
     device.switchMode = tag[.eswitchMode]
     guard let place = device.place else { return }
