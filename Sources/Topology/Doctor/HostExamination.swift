@@ -83,6 +83,11 @@ public struct HostExamination: Sendable {
     device.unit = units.first { $0.name == unit } ?? (units.count == 1 ? units.first : nil)
     device.assumptions = tree.assumptions(of: [address])
     device.place = VirtualFunctionPlace(address, root: root)
+    if let place = device.place {
+      device.siblings = Files.names(in: "\(root.sys)/bus/pci/devices/\(place.physicalFunction)").count {
+        $0.hasPrefix("virtfn")
+      }
+    }
     askNetwork(&device)
     return device
   }
