@@ -108,6 +108,17 @@ struct SwitchRulesTests {
     }
   }
 
+  @Test("an error of a dump is told, and a number that is no error of a kernel's is one of the protocol")
+  func errors() throws {
+    for (bytes, number) in [([0xf3, 0xff, 0xff, 0xff], 13), ([0, 0, 0, 0x80], 71)] as [([UInt8], Int32)] {
+      let conversation = try WrittenConversation(
+        "rules", changing: WrittenConversation.Change(answer: 2) { $0.replaceSubrange(16..<20, with: bytes) })
+      #expect(throws: NetlinkError(errno: .init(rawValue: number), words: "")) {
+        try KernelNetwork(conversation: conversation).rules(at: Self.places)
+      }
+    }
+  }
+
   @Test(
     "a function's VLAN, checks and trust are those that its own number has, and a number that is not there has none")
   func functions() throws {
