@@ -148,6 +148,12 @@ static int acknowledged(struct nl_msg *message, void *context)
 	return NL_STOP;
 }
 
+/* The kernel's errnos are negative, and end here; what is none is EPROTO. */
+static int errno_of(int error)
+{
+	return error < 0 && error >= -4095 ? -error : EPROTO;
+}
+
 /* The end of a dump carries its error, 0 or negative. */
 static int finished(struct nl_msg *message, void *context)
 {
@@ -156,7 +162,7 @@ static int finished(struct nl_msg *message, void *context)
 	int error = 0;
 	if (header->nlmsg_len >= NLMSG_LENGTH(sizeof(error)))
 		memcpy(&error, NLMSG_DATA(header), sizeof(error));
-	exchange->error = error < 0 ? -error : 0;
+	exchange->error = error < 0 ? errno_of(error) : 0;
 	exchange->ended = true;
 	return NL_STOP;
 }
@@ -166,7 +172,7 @@ static int refused(struct sockaddr_nl *sender, struct nlmsgerr *refusal, void *c
 	(void)sender;
 	struct exchange *exchange = context;
 	exchange->ended = true;
-	exchange->error = refusal->error < 0 ? -refusal->error : EPROTO;
+	exchange->error = errno_of(refusal->error);
 	/* libnl has checked that the header's length is not larger than what was received. */
 	const struct nlmsghdr *header = (const struct nlmsghdr *)((char *)refusal - NLMSG_HDRLEN);
 	int size = (int)(header->nlmsg_len - NLMSG_LENGTH(sizeof(*refusal)));

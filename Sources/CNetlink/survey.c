@@ -5,13 +5,6 @@
 
 #include "traffic.h"
 
-enum { kin_bytes = 8 };
-
-static bool parse_nested(const struct libnl *nl, const struct nlattr *nest, struct nlattr *found[], int most)
-{
-	return nest && nl->parse(found, most, (struct nlattr *)attribute_bytes(nest), attribute_size(nest), NULL) == 0;
-}
-
 struct filter_search {
 	const struct vf_cookie *cookie;
 	struct vf_survey *survey;

@@ -10,7 +10,10 @@
 
 #include "netlink.h"
 
-enum { changes_tolerated = 8 /* during a dump, which is then begun again */ };
+enum {
+	changes_tolerated = 8, /* during a dump, which is then begun again */
+	kin_bytes = 8, /* of a cookie */
+};
 
 static inline struct nl_msg *start(struct vf_netlink *netlink, int type, int flags, const struct tcmsg *header)
 {
@@ -33,6 +36,11 @@ static inline const struct tcmsg *attributes(const struct libnl *nl, const struc
 	if (nl->parse(found, TCA_MAX, first, (int)answer->nlmsg_len - headers, NULL) < 0)
 		return NULL;
 	return NLMSG_DATA(answer);
+}
+
+static inline bool parse_nested(const struct libnl *nl, const struct nlattr *nest, struct nlattr *found[], int most)
+{
+	return nest && nl->parse(found, most, (struct nlattr *)attribute_bytes(nest), attribute_size(nest), NULL) == 0;
 }
 
 static inline void copy_kind(const struct nlattr *attribute, char kind[16])

@@ -16,6 +16,9 @@ public struct TagComparison: Hashable, Sendable {
     /// The same under the loose one.
     public let refusesLoose: Bool
 
+    /// Whether somebody should hear of it where it refuses nothing.
+    public let warns: Bool
+
     /// Whether a load is refused for it.
     public func refuses(under policy: TagPolicy) -> Bool {
       switch policy {
@@ -43,12 +46,17 @@ public struct TagComparison: Hashable, Sendable {
       }
       return Finding(
         key: key, relation: relation, source: from, destination: to, refusesStrict: refuses(.strict),
-        refusesLoose: refuses(.loose))
+        refusesLoose: refuses(.loose), warns: TagRules.warns(relation, of: field))
     }
   }
 
   /// What refuses a load; empty where nothing does.
   public func refusals(under policy: TagPolicy) -> [Finding] { findings.filter { $0.refuses(under: policy) } }
+
+  /// What refuses nothing, and matters to the guest's peers.
+  public func warnings(under policy: TagPolicy) -> [Finding] {
+    findings.filter { $0.warns && !$0.refuses(under: policy) }
+  }
 
   /// Why a state that was saved with one tag may not go to a device with the other, in words; nil where it may. Where either
   /// side has none, nothing is known.

@@ -40,10 +40,14 @@ public enum TagField: String, CaseIterable, Hashable, Sendable {
   case mac
   /// Its VLAN and priority, as the host has set them; 0 for none.
   case vlan
+  /// Whether the NIC drops what the function sends under another MAC address: `on` or `off`.
+  case spoofCheck = "spoof_check"
+  /// Whether the function may ask for packets that are not its own: `on` or `off`.
+  case trust
   /// The mode of the NIC's switch: `legacy` or `switchdev`.
   case eswitchMode = "eswitch_mode"
-  /// How many filters look at what the function sends.
-  case eswitchFilters = "eswitch_filters"
+  /// How many filters the host has for what the function sends and gets, and a sum of what they say.
+  case eswitchRules = "eswitch_rules"
 
   /// How two values of a field are compared.
   enum Order: Hashable, Sendable {
@@ -60,10 +64,11 @@ public enum TagField: String, CaseIterable, Hashable, Sendable {
   var order: Order {
     switch self {
     case .driverVersion, .kernel, .firmware: .version
-    case .msixVectors, .eswitchFilters: .number
+    case .msixVectors: .number
     case .features: .words
     case .vendor, .device, .subsystem, .revision, .classCode, .physicalFunction, .bars, .capabilities,
-      .extendedCapabilities, .mediatedType, .driver, .driverSource, .mac, .vlan, .eswitchMode:
+      .extendedCapabilities, .mediatedType, .driver, .driverSource, .mac, .vlan, .spoofCheck, .trust, .eswitchMode,
+      .eswitchRules:
       .none
     }
   }
@@ -117,8 +122,10 @@ enum TagRules {
     case .driverVersion: [.older]
     // What peers know the guest by (DA2): with another one their connections are lost.
     case .mac, .vlan: [.different]
-    // Who sold the card, what was compiled, and how the host switches packets.
-    case .subsystem, .driverSource, .kernel, .eswitchMode, .eswitchFilters: []
+    // What a host lets a function do can be set anew, before the guest runs there or after.
+    case .spoofCheck, .trust, .eswitchMode, .eswitchRules: []
+    // Who sold the card, and what was compiled.
+    case .subsystem, .driverSource, .kernel: []
     }
   }
 
@@ -127,6 +134,15 @@ enum TagRules {
     // A ConnectX VF is made migratable at a port function, which there is in switchdev mode only.
     (vendor: "15b3", field: .eswitchMode, loose: [.different])
   ]
+
+  /// Whether a person should hear of a relation that no policy in force refuses: peers know the guest by it, or what they say
+  /// to each other depends on it (DA2), and it can be set anew on the destination.
+  static func warns(_ relation: TagRelation, of field: TagField?) -> Bool {
+    switch field {
+    case .mac, .vlan, .spoofCheck, .trust, .eswitchMode, .eswitchRules: relation != .equal
+    default: false
+    }
+  }
 
   /// Whether the loose policy can refuse by a field at all.
   static func canRefuse(_ key: String, vendor: String?) -> Bool {

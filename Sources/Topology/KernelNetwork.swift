@@ -144,11 +144,11 @@ struct KernelNetwork: NetworkControl {
     }
   }
 
-  private static func hook(_ hook: TrafficHook) -> vf_hook {
+  static func hook(_ hook: TrafficHook) -> vf_hook {
     hook == .ingress ? vf_hook_ingress : vf_hook_egress
   }
 
-  private static func cookie(_ cookie: Cookie) -> vf_cookie {
+  static func cookie(_ cookie: Cookie) -> vf_cookie {
     var bytes = vf_cookie()
     unsafe withUnsafeMutableBytes(of: &bytes) { unsafe $0.copyBytes(from: cookie.bytes) }
     return bytes

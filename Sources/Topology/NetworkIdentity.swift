@@ -16,6 +16,12 @@ struct FunctionLink: Hashable {
   /// 0 for none.
   var vlan: UInt32
   var priority: UInt32
+  /// Whether the VLAN's tag is a provider's, 802.1ad. The corresponding C constant is `ETH_P_8021AD`.
+  var isProviders = false
+  /// Whether the NIC drops what the function sends under another MAC address than its own; nil where the driver does not say.
+  var spoofCheck: Bool?
+  /// Whether the function may ask for more than its own packets; nil where the driver does not say.
+  var isTrusted: Bool?
 }
 
 /// What identifies a function to its peers and what its NIC runs, as the kernel tells it. Nothing is changed by asking. Tests
@@ -28,8 +34,8 @@ protocol NetworkIdentity: Sendable {
   /// The MAC address of the virtual function behind a port.
   func address(ofFunction number: UInt16, bus: String, device: String) throws(NetlinkError) -> [UInt8]
   func link(ofFunction number: UInt16, interface: Int32) throws(NetlinkError) -> FunctionLink
-  /// How many filters look at what comes in to the host through an interface, those of vfio-ferry not counted.
-  func filters(at interface: Int32) throws(NetlinkError) -> Int
+  /// What filters say of a function's packets.
+  func rules(at places: SwitchRulePlaces) throws(NetlinkError) -> SwitchRules
 }
 
 extension KernelNetwork: NetworkIdentity {
@@ -71,11 +77,9 @@ extension KernelNetwork: NetworkIdentity {
       unsafe vf_link_function(socket, interface, number, &facts, words)
     }
     let mac = unsafe withUnsafeBytes(of: &facts.mac) { unsafe Array($0) }
-    return FunctionLink(mac: mac, vlan: facts.vlan, priority: facts.priority)
-  }
-
-  func filters(at interface: Int32) throws(NetlinkError) -> Int {
-    guard try hooks(of: interface) != nil else { return 0 }
-    return try survey(.ingress, of: interface, for: .nobodys).others
+    return FunctionLink(
+      mac: mac, vlan: facts.vlan, priority: facts.priority, isProviders: facts.vlan_protocol == 0x88a8,
+      spoofCheck: facts.spoof_check < 0 ? nil : facts.spoof_check == 1,
+      isTrusted: facts.trust < 0 ? nil : facts.trust == 1)
   }
 }

@@ -9,6 +9,7 @@ public struct TagScanner: Sendable {
   public let root: SystemRoot
   private let network: (any NetworkIdentity)?
   private let asksVerbs: Bool
+  private let readsRules: Bool
 
   /// The scanner of that system; by default of this one. Below another root there is only sysfs: the kernel here knows
   /// nothing of that system.
@@ -18,10 +19,12 @@ public struct TagScanner: Sendable {
     self.init(root: root, network: asks ? KernelNetwork() : nil, asksVerbs: asks)
   }
 
-  init(root: SystemRoot, network: (any NetworkIdentity)?, asksVerbs: Bool = false) {
+  /// - Parameter readsRules: whether the switch's rules are read, of which there may be many.
+  init(root: SystemRoot, network: (any NetworkIdentity)?, asksVerbs: Bool = false, readsRules: Bool = true) {
     self.root = root
     self.network = network
     self.asksVerbs = asksVerbs
+    self.readsRules = readsRules
   }
 
   /// The tag of a device.
@@ -114,17 +117,21 @@ public struct TagScanner: Sendable {
     let mode = (try? network?.switchMode(bus: "pci", device: owner)) ?? (representor == nil ? nil : .switchdev)
     tag[.eswitchMode] = mode?.rawValue
     var mac = try? network?.address(ofFunction: number, bus: "pci", device: owner)
-    // In switchdev mode VLANs are a matter of filters, and what the physical function's interface says means nothing.
+    // In switchdev mode these are a matter of filters, and what the physical function's interface says means nothing.
     if mode != .switchdev, let interface = interface(of: owner),
       let link = try? network?.link(ofFunction: number, interface: interface)
     {
       mac = mac ?? link.mac
-      tag[.vlan] = link.priority == 0 ? "\(link.vlan)" : "\(link.vlan) priority \(link.priority)"
+      tag[.vlan] =
+        "\(link.vlan)" + (link.priority == 0 ? "" : " priority \(link.priority)") + (link.isProviders ? " 802.1ad" : "")
+      tag[.spoofCheck] = link.spoofCheck.map { $0 ? "on" : "off" }
+      tag[.trust] = link.isTrusted.map { $0 ? "on" : "off" }
     }
     // All zeroes is what the host has not set: then the function's driver chooses one.
     if let mac, mac.contains(where: { $0 != 0 }) { tag[.mac] = MACAddress(bytes: mac)?.description }
-    if let interface = representor?.interface.index, let filters = try? network?.filters(at: interface) {
-      tag[.eswitchFilters] = "\(filters)"
+    if readsRules, let representor {
+      let places = SwitchRulePlaces(representor, root: root)
+      tag[.eswitchRules] = (try? network?.rules(at: places))?.description
     }
   }
 

@@ -21,7 +21,11 @@ struct PrepareCommand: FerryCommand {
       \(PreparationFile.folder(root: SystemRoot())) says, or as FILE (whose name ends in .toml) does. What is so already is \
       left alone. Each write is printed before it is done, as one would type it; where one fails, what was done before is \
       undone. What is in use is refused, with who uses it.
+
+      JSON is one object for each PF, printed when it is done with: its writes, those of the way back too, and how it ended.
       """)
+
+  @OptionGroup var format: FormatOptions
 
   @Option(help: ArgumentHelp("How many VFs.", valueName: "n"))
   var vfs: Int?
@@ -164,19 +168,19 @@ struct PrepareCommand: FerryCommand {
   ) throws(CommandFailure) {
     let device = try Self.device(text, root)
     let preparation = Preparation(device, root: root) { VFIOHolders(root: root).lines(for: $0) }
-    let outcome = try Self.doing { () throws(PreparationError) in
-      try preparation.prepare(wish, dryRun: dryRun) { console.line($0) }
+    let report = PrepareReport(of: device, action: "prepare", isDryRun: dryRun, format, console)
+    try Self.doing(report, idle: "nothing to do, it is as wished for") { () throws(PreparationError) in
+      try preparation.prepare(wish, dryRun: dryRun, announce: report.announce)
     }
-    if outcome == .nothingToDo { console.note("\(device): nothing to do, it is as wished for") }
   }
 
   private func takeBack(_ text: String, _ console: Console, _ root: SystemRoot) throws(CommandFailure) {
     let device = try Self.device(text, root)
     let preparation = Preparation(device, root: root) { VFIOHolders(root: root).lines(for: $0) }
-    let outcome = try Self.doing { () throws(PreparationError) in
-      try preparation.undo(dryRun: dryRun, announce: { console.line($0) }, note: { console.note($0) })
+    let report = PrepareReport(of: device, action: "undo", isDryRun: dryRun, format, console)
+    try Self.doing(report, idle: "nothing to undo") { () throws(PreparationError) in
+      try preparation.undo(dryRun: dryRun, announce: report.announce, note: report.note)
     }
-    if outcome == .nothingToDo { console.note("\(device): nothing to undo") }
   }
 
   private static func device(_ text: String, _ root: SystemRoot) throws(CommandFailure) -> PhysicalFunction {
@@ -187,6 +191,19 @@ struct PrepareCommand: FerryCommand {
     _ body: () throws(PreparationFile.Problem) -> Value
   ) throws(CommandFailure) -> Value {
     do throws(PreparationFile.Problem) { return try body() } catch { throw .misuse("\(error)") }
+  }
+
+  private static func doing(
+    _ report: PrepareReport, idle: String, _ body: () throws(PreparationError) -> Preparation.Outcome
+  ) throws(CommandFailure) {
+    try doing { () throws(PreparationError) in
+      do throws(PreparationError) {
+        report.end(try body(), idle: idle)
+      } catch {
+        report.end(error)
+        throw error
+      }
+    }
   }
 
   private static func doing<Value>(_ body: () throws(PreparationError) -> Value) throws(CommandFailure) -> Value {

@@ -87,6 +87,7 @@ struct TagCommand: FerryCommand {
         console.line(line)
       }
     }
+    for warning in comparison.warnings(under: policy) { console.note("warning: \(warning)") }
     if let refusal { throw .refused("no match (\(policy.rawValue) policy): \(refusal)") }
     if !format.wantsJSON { console.line("match (\(policy.rawValue) policy)") }
   }
@@ -125,6 +126,7 @@ extension TagComparison {
           .object([
             "field": .string(finding.key), "relation": .string(finding.relation.rawValue),
             "refuses_strict": .bool(finding.refusesStrict), "refuses_loose": .bool(finding.refusesLoose),
+            "warns": .bool(finding.warns),
             "source": JSON(finding.source), "destination": JSON(finding.destination),
           ])
         }),

@@ -67,6 +67,32 @@ struct PrepareCommandTests {
     #expect(chosen.out.hasPrefix("echo 0 >") && chosen.out.contains("drivers/vfio-pci/bind"), "\(chosen)")
   }
 
+  @Test("as JSON a function has its writes, and how it ended, in one line; the failure is on standard error as ever")
+  func json() throws {
+    let told = try run(name, "--vfs", "1", "--driver", "vfio-pci", "--dry-run", "-j")
+    #expect(
+      told.out == #"{"name":"0000:3b:00.0","action":"prepare","dry_run":true,"outcome":"done","writes":["#
+        + #""echo 0 > /sys/bus/pci/devices/0000:3b:00.0/sriov_drivers_autoprobe","#
+        + #""echo 1 > /sys/bus/pci/devices/0000:3b:00.0/sriov_numvfs","#
+        + #""devlink port function set pci/0000:3b:00.0/<port of VF 0> migratable enable   # where the device knows of it","#
+        + #""echo vfio-pci > /sys/bus/pci/devices/0000:3b:00.2/driver_override","#
+        + #""echo 0000:3b:00.2 > /sys/bus/pci/drivers/vfio-pci/bind","#
+        + #""echo 1 > /sys/bus/pci/devices/0000:3b:00.0/sriov_drivers_autoprobe"],"notes":[],"error":null,"not_undone":[]}"#
+        + "\n", "\(told)")
+    #expect(told.err.isEmpty && told.failure == nil)
+    let refused = try run(name, "--vfs", "9", "-j")
+    #expect(
+      refused.failure?.status == .refused && refused.out.contains(#""outcome":"refused","writes":[],"#), "\(refused)")
+    let nothing = try run(name, "--undo", "--dry-run", "-j")
+    #expect(nothing.failure == nil && nothing.err.isEmpty, "\(nothing)")
+    #expect(nothing.out.hasPrefix(#"{"name":"0000:3b:00.0","action":"undo","dry_run":true,"outcome":"nothing-to-do""#))
+    // The described host has no kernel behind it: the first write is made, and the functions do not appear.
+    let failed = try run(name, "--vfs", "1", "--driver", "vfio-pci", "-j")
+    #expect(failed.failure?.status == .failed && failed.out.contains(#""outcome":"failed","#), "\(failed)")
+    let none = try run("--configured", name, "-j")
+    #expect(none.out.isEmpty && none.failure == nil)
+  }
+
   @Test("what no file names is nothing to prepare, and nothing at all with --configured; a file is found by its pf")
   func files() throws {
     #expect(try run(name).failure?.status == .nothing)

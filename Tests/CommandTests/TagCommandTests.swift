@@ -72,6 +72,21 @@ struct TagCommandTests {
     #expect(try run(["--compare", "--policy", "none", a, b]).failure == nil)
   }
 
+  @Test("other rules of the switch are warned of and match, and refuse under the strict policy")
+  func rules() throws {
+    let a = try file("a", "driver d", "eswitch_rules 3 (7f3a91c2d0e4b6aa)")
+    let b = try file("b", "driver d", "eswitch_rules 2 (0123456789abcdef)")
+    let words =
+      "eswitch_rules is different: 3 (7f3a91c2d0e4b6aa) on the source, 2 (0123456789abcdef) on the destination"
+    let collector = Collector()
+    try TagCommand.parse(["--compare", a, b]).execute(
+      collector.console, access: DeviceAccess(inventory: Inventory(root: host.root)),
+      scanner: TagScanner(root: host.root))
+    #expect(collector.err == "warning: \(words)\n" && collector.out.hasSuffix("match (loose policy)\n"))
+    let strict = try run(["--compare", "--policy", "strict", a, b])
+    #expect(strict.failure == .refused("no match (strict policy): \(words)"))
+  }
+
   @Test("as JSON a comparison has the verdicts of both policies, and a tag its fields")
   func json() throws {
     let a = try file("a", "firmware 2.0")
@@ -79,7 +94,7 @@ struct TagCommandTests {
     let compared = try run(["--compare", "-j", a, b])
     #expect(
       compared.out == #"{"policy":"loose","match":false,"fields":[{"field":"firmware","relation":"older","#
-        + #""refuses_strict":true,"refuses_loose":true,"source":"2.0","destination":"1.9"}]}"# + "\n")
+        + #""refuses_strict":true,"refuses_loose":true,"warns":false,"source":"2.0","destination":"1.9"}]}"# + "\n")
     #expect(compared.failure?.status == .refused)
     let tag = try run(["-j", "03:00.0"])
     #expect(tag.out.hasPrefix(#"{"name":"03:00.0","tag_version":1,"fields":{"bars":"0:16777216p","#), "\(tag.out)")

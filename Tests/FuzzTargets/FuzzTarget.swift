@@ -20,7 +20,9 @@ public struct FuzzTarget: Sendable {
   public static let isAlone = Atomic(false)
 
   /// All of them.
-  public static let all = [packets, stream, memory, receiver, session, server, scenario, records, registers]
+  public static let all = [
+    packets, stream, memory, receiver, session, server, scenario, records, preparation, registers,
+  ]
 }
 
 /// Something that is not as it has to be.

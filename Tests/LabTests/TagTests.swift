@@ -132,13 +132,112 @@ extension LabTests {
       let name = try #require(Files.names(in: "/sys/bus/netdevsim/devices/\(device.name)/net").first)
       let interface = try #require(Files.text("/sys/class/net/\(name)/ifindex").flatMap { Int32($0) })
       _ = try run("ip", "link", "set", name, "vf", "1", "mac", "02:00:00:00:ab:cd", "vlan", "7", "qos", "3")
-      let link = FunctionLink(mac: [2, 0, 0, 0, 0xab, 0xcd], vlan: 7, priority: 3)
+      var link = FunctionLink(mac: [2, 0, 0, 0, 0xab, 0xcd], vlan: 7, priority: 3, spoofCheck: false, isTrusted: false)
       #expect(try network.link(ofFunction: 1, interface: interface) == link)
-      let unset = FunctionLink(mac: [0, 0, 0, 0, 0, 0], vlan: 0, priority: 0)
+      _ = try run("ip", "link", "set", name, "vf", "1", "vlan", "7", "qos", "3", "proto", "802.1ad")
+      _ = try run("ip", "link", "set", name, "vf", "1", "spoofchk", "on", "trust", "on")
+      (link.isProviders, link.spoofCheck, link.isTrusted) = (true, true, true)
+      #expect(try network.link(ofFunction: 1, interface: interface) == link)
+      let unset = FunctionLink(
+        mac: [0, 0, 0, 0, 0, 0], vlan: 0, priority: 0, spoofCheck: false, isTrusted: false)
       #expect(try network.link(ofFunction: 0, interface: interface) == unset)
       #expect(throws: NetlinkError.self) { try network.link(ofFunction: 2, interface: interface) }
-      #expect(try network.filters(at: interface) == 0)
       try device.remove()
+    }
+
+    /// Two interfaces that play a representor and its uplink, with rules of traffic control.
+    private struct Switch {
+      let representor: NetworkInterface
+      let uplink: NetworkInterface
+      private let batch: URL
+
+      init(_ number: Int) throws {
+        batch = try Lab.temporaryFolder().appendingPathComponent("batch")
+        let names = ["rep", "up"].map { "\($0)\(number)" }
+        for name in names {
+          _ = try run("ip", "link", "add", name, "type", "dummy")
+          _ = try run("tc", "qdisc", "add", "dev", name, "clsact")
+        }
+        let interfaces = names.map { NetworkInterface(name: $0, index: Int32(unsafe if_nametoindex($0))) }
+        (representor, uplink) = (interfaces[0], interfaces[1])
+      }
+
+      /// Commands of tc, in which REP and UP stand for the interfaces.
+      func set(_ commands: [String]) throws {
+        let text = commands.map { command in
+          command.replacingOccurrences(of: "REP", with: representor.name)
+            .replacingOccurrences(of: "UP", with: uplink.name) + "\n"
+        }
+        try text.joined().write(to: batch, atomically: true, encoding: .utf8)
+        _ = try run("tc", "-batch", batch.path)
+      }
+
+      /// As a NIC's ports would be called, whose interfaces have other names on each host.
+      func rules() throws -> SwitchRules {
+        var places = SwitchRulePlaces(
+          Representor(interface: representor, uplink: uplink), root: SystemRoot())
+        #expect(places.names[representor.index] == "self" && places.names[uplink.index] == uplink.name)
+        places.names[uplink.index] = "p0"
+        return try KernelNetwork().rules(at: places)
+      }
+
+      func remove() throws { for one in [representor, uplink] { _ = try run("ip", "link", "del", one.name) } }
+    }
+
+    @Test(
+      "rules of two switches that say the same have one sum, whatever a kernel numbers and counts, and others have others"
+    )
+    func rules() throws {
+      let (one, other) = (try Switch(0), try Switch(1))
+      #expect(try one.rules() == SwitchRules(count: 0, digest: 0))
+      let send = "filter add dev REP ingress"
+      let port = "protocol ip flower ip_proto tcp dst_port 4791 action drop"
+      let police =
+        "protocol all flower dst_mac 02:00:00:00:00:22 action police rate 100mbit burst 1m conform-exceed drop/pipe"
+      let leave = "\(police) action mirred egress redirect dev UP"
+      let come = "protocol all flower dst_mac 02:00:5e:00:00:11 action mirred egress redirect dev REP"
+      try one.set([
+        "\(send) pref 10 \(port)", "\(send) pref 20 \(leave)", "filter add dev REP egress pref 5 matchall action pass",
+        "filter add dev UP ingress pref 10 \(come)", "filter add dev UP ingress pref 20 matchall action drop",
+      ])
+      // In another order, with other numbers, and beside actions that have the first ones.
+      try other.set([
+        "actions add action police rate 1mbit burst 1m conform-exceed drop", "actions add action drop",
+        "filter add dev UP ingress pref 3 handle 7 \(come)", "filter add dev REP egress pref 77 matchall action pass",
+        "\(send) pref 1 \(leave) cookie 00112233", "\(send) pref 2 handle 9 \(port) cookie a1b2",
+      ])
+      let rules = try one.rules()
+      #expect(rules.count == 4)
+      #expect(try other.rules() == rules)
+      let limiter = PoliceFilter(
+        device: "vf", places: [.representor(other.representor)],
+        folder: ThrottleFolder(path: try Lab.temporaryFolder().path + "/throttles"))
+      try limiter.limit(to: 1_250_000)
+      #expect(try other.rules() == rules, "what vfio-ferry has set is not the host's")
+      try limiter.restore()
+      var seen: Set<SwitchRules> = [rules]
+      let remove = "filter del dev REP ingress pref 10"
+      for changed in [
+        port.replacingOccurrences(of: "4791", with: "4792"), port.replacingOccurrences(of: "drop", with: "pass"),
+        port.replacingOccurrences(of: "tcp", with: "udp"),
+        port.replacingOccurrences(of: "flower", with: "flower skip_hw"),
+        "chain 3 \(port)", police, police.replacingOccurrences(of: "100mbit", with: "200mbit"),
+        leave.replacingOccurrences(of: "UP", with: "REP"), leave.replacingOccurrences(of: "redirect", with: "mirror"),
+        "protocol all matchall action drop",
+      ] {
+        try one.set([remove, "\(send) pref 10 \(changed)"])
+        let found = try one.rules()
+        #expect(found.count == 4 && seen.insert(found).inserted, "\(changed)")
+        if changed.hasPrefix("chain") {
+          try one.set(["filter del dev REP ingress chain 3 pref 10", "\(send) pref 10 \(port)"])
+        }
+      }
+      try one.set([remove])
+      #expect(try one.rules().count == 3)
+      try one.set(["\(send) pref 10 \(port)"])
+      #expect(try one.rules() == rules)
+      try one.remove()
+      try other.remove()
     }
   }
 }

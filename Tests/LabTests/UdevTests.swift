@@ -37,5 +37,10 @@ extension LabTests {
     func prepare() throws {
       #expect(try run("prepare.py").count { $0.hasPrefix("ok ") } >= 9)
     }
+
+    @Test("the unit that prepares may do what that takes, and sees who has a device")
+    func sandbox() throws {
+      #expect(try run("sandbox.py").count { $0.hasPrefix("ok ") } == 19)
+    }
   }
 }

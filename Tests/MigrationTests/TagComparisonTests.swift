@@ -65,7 +65,15 @@ struct TagPair: Sendable, CustomTestStringConvertible {
     TagPair(
       name: "other e-switch mode, another vendor", field: .eswitchMode, value: "legacy", relation: .different,
       refuses: [.strict], source: [(.vendor, "1dd8")]),
-    TagPair(name: "other e-switch rules", field: .eswitchFilters, value: "0", relation: .fewer, refuses: [.strict]),
+    TagPair(
+      name: "other e-switch rules", field: .eswitchRules, value: "3 (0123456789abcdef)", relation: .different,
+      refuses: [.strict]),
+    TagPair(name: "no e-switch rules", field: .eswitchRules, value: "none", relation: .different, refuses: [.strict]),
+    TagPair(
+      name: "e-switch rules that could not be read", field: .eswitchRules, value: nil, relation: .missing,
+      refuses: [.strict]),
+    TagPair(name: "packets checked", field: .spoofCheck, value: "on", relation: .different, refuses: [.strict]),
+    TagPair(name: "not trusted", field: .trust, value: "off", relation: .different, refuses: [.strict]),
     TagPair(
       name: "other type of mediated device", field: .mediatedType, value: "mtty-2", relation: .different, refuses: both,
       source: [(.mediatedType, "mtty-1")]),
@@ -84,7 +92,7 @@ struct TagComparisonTests {
       (.extendedCapabilities, "000e@100 000d@150"), (.msixVectors, "12"), (.driver, "mlx5_vfio_pci"),
       (.driverVersion, "1.2"), (.driverSource, "AA"), (.kernel, "6.12.30"), (.firmware, "28.41.1000"),
       (.features, "stop-copy p2p pre-copy"), (.mac, "02:00:00:00:00:01"), (.vlan, "7"), (.eswitchMode, "switchdev"),
-      (.eswitchFilters, "3"),
+      (.eswitchRules, "3 (7f3a91c2d0e4b6aa)"), (.spoofCheck, "off"), (.trust, "on"),
     ]
     for (field, value) in fields { tag[field] = value }
     return tag
@@ -93,7 +101,7 @@ struct TagComparisonTests {
   @Test("one with itself is equal in everything, and no policy refuses it")
   func equal() {
     let comparison = TagComparison(source: Self.connectX(), destination: Self.connectX())
-    #expect(comparison.findings.count == 20 && comparison.findings.allSatisfy { $0.relation == .equal })
+    #expect(comparison.findings.count == 22 && comparison.findings.allSatisfy { $0.relation == .equal })
     for policy in TagPolicy.allCases { #expect(comparison.refusals(under: policy) == []) }
   }
 
@@ -126,6 +134,22 @@ struct TagComparisonTests {
   func complete() {
     #expect(Set(TagPair.all.map(\.field)) == Set(TagField.allCases))
     #expect(Set(TagPair.all.map(\.relation)) == Set(TagRelation.allCases.filter { $0 != .equal }))
+  }
+
+  @Test("what peers know the guest by is warned of where it refuses nothing", arguments: TagPair.all)
+  func warnings(pair: TagPair) {
+    var (source, destination) = (Self.connectX(), Self.connectX())
+    for (field, value) in pair.source {
+      source[field] = value
+      destination[field] = value
+    }
+    destination[pair.field] = pair.value
+    let comparison = TagComparison(source: source, destination: destination)
+    let known: [TagField] = [.mac, .vlan, .spoofCheck, .trust, .eswitchMode, .eswitchRules]
+    for policy in TagPolicy.allCases {
+      let warned = known.contains(pair.field) && !pair.refuses.contains(policy)
+      #expect(comparison.warnings(under: policy).map(\.key) == (warned ? [pair.field.rawValue] : []), "\(policy)")
+    }
   }
 
   @Test("turned around, what was newer is older and what was more is fewer", arguments: TagPair.all)
@@ -163,7 +187,7 @@ struct TagComparisonTests {
       other[field] = String(repeating: "b", count: 1024)
     }
     let reason = TagComparison.refusal(source: one.encoded, destination: other.encoded, policy: .strict)
-    #expect(reason?.hasSuffix("; and 15 more") == true && (reason?.utf8.count ?? .max) < 2000)
+    #expect(reason?.hasSuffix("; and 17 more") == true && (reason?.utf8.count ?? .max) < 2000)
   }
 
   @Test("a field that this program does not know refuses under the strict policy only")

@@ -45,12 +45,12 @@ struct TagTests {
     for field in TagField.allCases { tag[field] = "x" }
     let fields = { (text: String) in Set(text.split(separator: "\n").map { String($0.split(separator: " ")[0]) }) }
     let all = Set(TagField.allCases.map(\.rawValue))
-    let never = ["driver_srcversion", "eswitch_filters", "eswitch_mode", "kernel", "subsystem"]
+    let never = ["driver_srcversion", "eswitch_mode", "eswitch_rules", "kernel", "spoof_check", "subsystem", "trust"]
     #expect(fields(tag.decisiveText) == all.subtracting(never))
     tag[.vendor] = "15b3"
     #expect(fields(tag.decisiveText) == all.subtracting(never).union(["eswitch_mode"]))
     var other = tag
-    for field in [TagField.kernel, .subsystem, .driverSource, .eswitchFilters] { other[field] = "y" }
+    for field in [TagField.kernel, .subsystem, .driverSource, .eswitchRules, .spoofCheck, .trust] { other[field] = "y" }
     #expect(other.decisiveText == tag.decisiveText)
     #expect(TagComparison(source: tag, destination: other).refusals(under: .loose).isEmpty)
   }

@@ -92,7 +92,7 @@ extension DoctorCase {
   static let devices: [DoctorCase] = [
     DoctorCase(
       "no driver has it", "driver", .missing, evidence: "no driver has it; modules.alias names mlx5_vfio_pci",
-      remedy: "echo 0000:16:00.2 >/sys/bus/pci/drivers_probe"
+      remedy: "vfio-ferry prepare 0000:16:00.0 --vfs 1; for this one alone: modprobe mlx5_vfio_pci"
     ) {
       $0.replace("driver=mlx5_vfio_pci bars=0:2Mp ats=off vf-of=16:00.0 vfio=0", "bars=0:2Mp ats=off vf-of=16:00.0")
     },

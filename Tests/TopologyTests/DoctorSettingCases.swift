@@ -10,7 +10,7 @@ extension DoctorCase {
   static let settings: [DoctorCase] = [
     DoctorCase(
       "a physical function is to be moved", "function", .missing, evidence: "no physfn",
-      remedy: "0000:16:00.0/sriov_numvfs"
+      remedy: "vfio-ferry prepare 0000:16:00.0 --vfs N"
     ) {
       $0.devices = ["0000:16:00.0"]
       $0.replace(
@@ -38,21 +38,23 @@ extension DoctorCase {
     },
     DoctorCase(
       "the switch is in legacy mode", "eswitch", .missing, evidence: "legacy mode",
-      remedy: "devlink dev eswitch set pci/0000:16:00.0 mode switchdev"
+      remedy: "vfio-ferry prepare 0000:16:00.0 --vfs 1 --eswitch switchdev"
     ) {
       $0.network.mode = .legacy
       $0.devices = [DoctorHost.functions[0]]
     },
     DoctorCase(
       "nobody says the switch's mode", "eswitch", .unknown, evidence: "neither devlink nor a representor",
-      remedy: "mode switchdev"
+      remedy: "vfio-ferry prepare 0000:16:00.0 --vfs 1 --eswitch switchdev"
     ) {
       $0.network.mode = nil
       $0.host.files = $0.host.files.filter { !$0.key.hasSuffix("phys_switch_id") }
       $0.devices = [DoctorHost.functions[0]]
     },
     DoctorCase(
-      "it was not made migratable", "migratable", .missing, evidence: "that it is not", remedy: "migratable enable"
+      "it was not made migratable", "migratable", .missing, evidence: "that it is not",
+      remedy:
+        "vfio-ferry prepare 0000:16:00.0 --vfs 1 --migratable; for this one alone: unbind it, devlink port function"
     ) {
       $0.network.isMigratable = false
       $0.devices = [DoctorHost.functions[0]]

@@ -11,7 +11,7 @@ struct FakeNetworkIdentity: NetworkIdentity {
   var version: String?
   var mac: [UInt8]?
   var link: FunctionLink?
-  var count: Int?
+  var found: SwitchRules?
 
   private func answer<T>(_ value: T?) throws(NetlinkError) -> T {
     guard let value else { throw NetlinkError(errno: .notSupported, words: "") }
@@ -31,9 +31,10 @@ struct FakeNetworkIdentity: NetworkIdentity {
     #expect(interface == 5)
     return try answer(link)
   }
-  func filters(at interface: Int32) throws(NetlinkError) -> Int {
-    #expect(interface == 6)
-    return try answer(count)
+  func rules(at places: SwitchRulePlaces) throws(NetlinkError) -> SwitchRules {
+    #expect(places.representor == 6 && places.uplink == 5)
+    #expect(places.names[5] == "p0" && places.names[6] == "self")
+    return try answer(found)
   }
 }
 
@@ -104,29 +105,36 @@ struct TagScannerTests {
     #expect(try tag(features: [.stopCopy])[.features] == "stop-copy")
   }
 
-  @Test("in switchdev mode the address is the port's, filters are counted, and of VLANs nothing is said")
+  @Test(
+    "in switchdev mode the address is the port's, rules are summed up, and of VLANs, checks and trust nothing is said")
   func switchdevIdentity() throws {
     try switchdev()
     let network = FakeNetworkIdentity(
-      mode: .switchdev, mac: [2, 0, 0, 0, 0xab, 1], link: FunctionLink(mac: [6, 6, 6, 6, 6, 6], vlan: 9, priority: 0),
-      count: 3)
+      mode: .switchdev, mac: [2, 0, 0, 0, 0xab, 1],
+      link: FunctionLink(mac: [6, 6, 6, 6, 6, 6], vlan: 9, priority: 0, spoofCheck: true, isTrusted: true),
+      found: SwitchRules(count: 3, digest: 0x7f3a_91c2_d0e4_b6aa))
     let tag = try tag(network)
-    #expect(tag[.mac] == "02:00:00:00:ab:01" && tag[.vlan] == nil)
-    #expect(tag[.eswitchMode] == "switchdev" && tag[.eswitchFilters] == "3")
+    #expect(tag[.mac] == "02:00:00:00:ab:01" && tag[.vlan] == nil && tag[.spoofCheck] == nil && tag[.trust] == nil)
+    #expect(tag[.eswitchMode] == "switchdev" && tag[.eswitchRules] == "3 (7f3a91c2d0e4b6aa)")
+    #expect(
+      "\(SwitchRules(count: 0, digest: 0))" == "none"
+        && "\(SwitchRules(count: 1, digest: 1))".hasSuffix("(0000000000000001)"))
     // Without netlink a representor still tells the mode.
     #expect(try self.tag()[.eswitchMode] == "switchdev")
   }
 
-  @Test("in legacy mode address and VLAN are what the physical function's interface has")
+  @Test("in legacy mode address, VLAN, checks and trust are what the physical function's interface has")
   func legacyIdentity() throws {
     var network = FakeNetworkIdentity(
       mode: .legacy, link: FunctionLink(mac: [2, 0, 0, 0, 0, 1], vlan: 7, priority: 0))
     var tag = try tag(network)
     #expect(tag[.mac] == "02:00:00:00:00:01" && tag[.vlan] == "7" && tag[.eswitchMode] == "legacy")
-    #expect(tag[.eswitchFilters] == nil)
-    network.link = FunctionLink(mac: [0, 0, 0, 0, 0, 0], vlan: 0, priority: 3)
+    #expect(tag[.eswitchRules] == nil && tag[.spoofCheck] == nil && tag[.trust] == nil)
+    network.link = FunctionLink(mac: [0, 0, 0, 0, 0, 0], vlan: 0, priority: 3, spoofCheck: true, isTrusted: false)
     tag = try self.tag(network)
-    #expect(tag[.mac] == nil && tag[.vlan] == "0 priority 3")
+    #expect(tag[.mac] == nil && tag[.vlan] == "0 priority 3" && tag[.spoofCheck] == "on" && tag[.trust] == "off")
+    network.link?.isProviders = true
+    #expect(try self.tag(network)[.vlan] == "0 priority 3 802.1ad")
   }
 
   @Test("where the kernel refuses every question the rest is there, and devlink is asked where no RDMA device is")

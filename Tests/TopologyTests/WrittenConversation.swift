@@ -16,17 +16,36 @@ final class WrittenConversation: NetlinkConversation {
     var bytes: [UInt8?] = []
   }
 
+  /// Something to be changed in what is answered.
+  struct Change {
+    /// The answer, from 0.
+    var answer: Int
+    /// Changes its bytes.
+    var change: @Sendable (inout [UInt8]) -> Void
+  }
+
   private struct Course {
     var messages: ArraySlice<Message>
     /// The last request, whose port and sequence number the answers have.
     var request: [UInt8] = []
     var complaints: [String] = []
+    var answered = 0
   }
 
   let family: Int32 = 28
   private let course: Mutex<Course>
+  private let change: Change?
 
-  init(_ name: String) throws {
+  init(_ name: String, changing change: Change? = nil) throws {
+    self.change = change
+    course = Mutex(Course(messages: try Self.messages(of: name)[...]))
+  }
+
+  private static let read = Mutex<[String: [Message]]>([:])
+
+  /// The messages of a file, which is read once.
+  private static func messages(of name: String) throws -> [Message] {
+    if let messages = read.withLock({ $0[name] }) { return messages }
     let file = URL(fileURLWithPath: #filePath).deletingLastPathComponent()
       .appendingPathComponent("../TopologyFixtures/Exchanges/\(name).netlink")
     var messages: [Message] = []
@@ -45,7 +64,8 @@ final class WrittenConversation: NetlinkConversation {
         }
       }
     }
-    course = Mutex(Course(messages: messages[...]))
+    read.withLock { $0[name] = messages }
+    return messages
   }
 
   func take(request: [UInt8]) {
@@ -69,7 +89,10 @@ final class WrittenConversation: NetlinkConversation {
       guard let next = course.messages.first, !next.isRequest else { return nil }
       course.messages.removeFirst()
       // nlmsg_seq and nlmsg_pid are at 8, and in a refusal again at 28, in the request's header.
-      return next.bytes.enumerated().map { place, byte in byte ?? course.request[place < 16 ? place : place - 20] }
+      var bytes = next.bytes.enumerated().map { place, byte in byte ?? course.request[place < 16 ? place : place - 20] }
+      if let change, change.answer == course.answered { change.change(&bytes) }
+      course.answered += 1
+      return bytes
     }
   }
 

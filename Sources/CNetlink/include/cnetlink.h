@@ -89,6 +89,34 @@ struct vf_survey {
 int vf_tc_survey(struct vf_netlink *netlink, int interface, enum vf_hook hook, const struct vf_cookie *cookie,
 		 struct vf_survey *survey, struct vf_netlink_words *words);
 
+/* What an interface is called where its number would mean nothing. */
+struct vf_interface_name {
+	uint32_t interface;
+	char name[32];
+};
+
+/* Which filters to read. */
+struct vf_rule_reading {
+	int interface;
+	enum vf_hook hook;
+	/* Only those that send or copy packets to this interface; 0 for all. */
+	uint32_t leading_to;
+	/* Filters with an action of its kin are left out. */
+	struct vf_cookie kin;
+	const struct vf_interface_name *names;
+	size_t name_count;
+};
+
+/* How many filters there are, and a number for what they say: see rules.c for what it depends on. */
+struct vf_rules {
+	uint32_t count;
+	uint64_t digest;
+};
+
+/* Adds them to what `rules` has, in whatever order. */
+int vf_tc_add_rules(struct vf_netlink *netlink, const struct vf_rule_reading *reading, struct vf_rules *rules,
+		    struct vf_netlink_words *words);
+
 struct vf_police {
 	uint64_t rate; /* bytes a second */
 	uint64_t burst; /* bytes */
@@ -174,6 +202,11 @@ struct vf_link_function {
 	/* 0 for none. */
 	uint32_t vlan;
 	uint32_t priority;
+	/* The tag's ETH_P_…; 0 where the kernel does not say. */
+	uint16_t vlan_protocol;
+	/* 0 or 1; -1 where the driver does not say. */
+	int8_t spoof_check;
+	int8_t trust;
 };
 
 /* ENODATA where the interface knows no function of that number. */

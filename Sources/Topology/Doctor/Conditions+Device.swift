@@ -147,10 +147,12 @@ extension Condition {
     }
   }
 
+  /// A virtual function has several things to be set before it is bound, all of which `prepare` knows.
   private static func binding(_ device: DeviceFacts, to driver: String) -> String {
+    let prepare = device.preparing().map { "\($0); for this one alone: " } ?? ""
     let folder = "/sys/bus/pci/devices/\(device.address)"
     let unbind = device.record.driver == nil ? "" : "echo \(device.address) >\(folder)/driver/unbind; "
-    return "modprobe \(driver); echo \(driver) >\(folder)/driver_override; \(unbind)"
+    return prepare + "modprobe \(driver); echo \(driver) >\(folder)/driver_override; \(unbind)"
       + "echo \(device.address) >/sys/bus/pci/drivers_probe"
   }
 }

@@ -11,7 +11,7 @@ extension Condition {
       guard let place = device.place else {
         return .missing(
           "\(device.record.sysfs) has no physfn: it is a physical function",
-          "echo N >/sys/bus/pci/devices/\(device.address)/sriov_numvfs, and give the guest one of these")
+          "vfio-ferry prepare \(device.address) --vfs N, and give the guest one of these")
       }
       return .ok("it is virtual function \(place.number) of \(place.physicalFunction)")
     },
@@ -53,7 +53,7 @@ extension Condition {
       restsOn: ["function"]
     ) { device, _ in
       guard device.isConnectX, let place = device.place else { return nil }
-      let command = "devlink dev eswitch set pci/\(place.physicalFunction) mode switchdev"
+      let command = device.preparing(" --eswitch switchdev") ?? ""
       switch device.switchMode {
       case "switchdev": return .ok("the switch of \(place.physicalFunction) is in switchdev mode")
       case let mode?: return .missing("the switch of \(place.physicalFunction) is in \(mode) mode", command)
@@ -69,7 +69,8 @@ extension Condition {
       guard device.isConnectX, let place = device.place else { return nil }
       let port = "the port of \(place.physicalFunction) with vfnum \(place.number), as \"devlink port show\" has it"
       let command =
-        "unbind it, then devlink port function set PORT migratable enable (PORT: \(port)), then bind it again"
+        (device.preparing(" --migratable") ?? "")
+        + "; for this one alone: unbind it, devlink port function set PORT migratable enable (PORT: \(port)), bind it again"
       switch device.migratability {
       case .known(true): return .ok("devlink says that it is, of function \(place.number) of \(place.physicalFunction)")
       case .known(false): return .missing("devlink says that it is not", command)

@@ -83,6 +83,11 @@ public struct HostExamination: Sendable {
     device.unit = units.first { $0.name == unit } ?? (units.count == 1 ? units.first : nil)
     device.assumptions = tree.assumptions(of: [address])
     device.place = VirtualFunctionPlace(address, root: root)
+    if let place = device.place {
+      device.siblings = Files.names(in: "\(root.sys)/bus/pci/devices/\(place.physicalFunction)").count {
+        $0.hasPrefix("virtfn")
+      }
+    }
     askNetwork(&device)
     return device
   }
@@ -100,7 +105,8 @@ public struct HostExamination: Sendable {
   /// What a NIC and its driver say of a function.
   private func askNetwork(_ device: inout DeviceFacts) {
     guard device.isNIC else { return }
-    let tag = TagScanner(root: root, network: network, asksVerbs: root.prefix.isEmpty).tag(of: device.record)
+    let scanner = TagScanner(root: root, network: network, asksVerbs: root.prefix.isEmpty, readsRules: false)
+    let tag = scanner.tag(of: device.record)
     device.firmware = tag[.firmware]
     device.switchMode = tag[.eswitchMode]
     guard let place = device.place else { return }

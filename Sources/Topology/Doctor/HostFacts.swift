@@ -73,6 +73,8 @@ public struct DeviceFacts: Sendable {
   public var assumptions: [QuiescingAssumption] = []
   /// For a virtual function, which of which.
   public var place: VirtualFunctionPlace?
+  /// How many virtual functions its physical one has.
+  public var siblings = 0
   /// The firmware that runs; nil where nobody says.
   public var firmware: String?
   /// The link layers of its NIC's ports, as the RDMA device of the physical function has them; empty where nobody says.
@@ -110,6 +112,11 @@ public struct DeviceFacts: Sendable {
   var isConnectX: Bool { function.map { $0.identity.hasPrefix("15b3:") && $0.classCode >> 16 == 0x02 } ?? false }
   /// Whether it is a network controller.
   var isNIC: Bool { function.map { $0.classCode >> 16 == 0x02 } ?? false }
+  /// The command that makes all virtual functions of its physical one ready to be moved, and leaves alone what is so already;
+  /// nil for what is no virtual function.
+  func preparing(_ options: String = "") -> String? {
+    place.map { "vfio-ferry prepare \($0.physicalFunction) --vfs \(siblings)" + options }
+  }
   /// Whether its driver keeps a log of what the device writes; nil where that is not known of the driver.
   var hasLog: Bool? { record.driver.flatMap(DriverFacts.tracking(of:)).map { $0 == .device } }
 }

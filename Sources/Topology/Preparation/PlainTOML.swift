@@ -49,6 +49,7 @@ struct PlainTOML {
   private(set) var entries: [Entry] = []
 
   private let bytes: [UInt8]
+  private var keys: Set<String> = []
   private var place = 0
   private var line = 1
   /// Arrays that the parser is in.
@@ -101,7 +102,7 @@ struct PlainTOML {
     if here(".") { throw problem("names with dots have no meaning here") }
     guard take("=") else { throw problem("after \(key) there has to be =") }
     skipBlank(lines: false)
-    if entries.contains(where: { $0.key == key }) { throw problem("\(key) is there twice") }
+    guard keys.insert(key).inserted else { throw problem("\(key) is there twice") }
     entries.append(Entry(key: key, line: line, item: try readItem()))
   }
 
