@@ -57,7 +57,8 @@ static uint64_t mixed(uint64_t sum)
 	return sum ^ sum >> 31;
 }
 
-/* Where the kinds of actions have what is to be left out, and the parameters that begin with the fields of all kinds. */
+/* Where the kinds of actions have what is to be left out, and their parameters, which begin with the fields of all kinds; those of
+ * police have these in other places. */
 static const struct action_layout {
 	const char *kind;
 	int times, padding, parameters, other_parameters;

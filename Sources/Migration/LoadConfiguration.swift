@@ -56,4 +56,15 @@ extension LoadSession {
     }
     return nil
   }
+
+  /// What does not keep a stream from these devices and the guest's peers may notice, in words; empty where nothing is known.
+  public static func warnings(
+    manifest: StreamManifest, devices: [SessionDevice], policy: TagPolicy = .loose
+  ) -> [String] {
+    zip(manifest.devices, devices).flatMap { source, device -> [String] in
+      guard let from = try? CompatibilityTag(decoding: source.tag), let to = try? CompatibilityTag(decoding: device.tag)
+      else { return [] }
+      return TagComparison(source: from, destination: to).warnings(under: policy).map { "\(device.name): \($0)" }
+    }
+  }
 }

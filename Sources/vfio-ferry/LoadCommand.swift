@@ -60,7 +60,8 @@ struct LoadCommand: CommandGiver {
     if input.isFile {
       // Whatever is wrong with a file is found here, while the devices are what they were.
       let summary = try StreamSummary(input)
-      if let mismatch = try deviceAccess.mismatch(summary.devices.map(\.manifest), with: devices, tags.policy) {
+      if let mismatch = try deviceAccess.mismatch(summary.devices.map(\.manifest), with: devices, tags.policy, console)
+      {
         throw CommandFailure.refused(mismatch)
       }
       guard input.channel.rewind() else { throw CommandFailure.failed("\(input.channel.name) can't be read twice") }

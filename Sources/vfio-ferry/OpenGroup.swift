@@ -23,9 +23,9 @@ struct OpenGroup {
 
 extension DeviceAccess {
   /// Why a stream's devices can't go into these, which are not open yet, as far as sysfs tells; nil where nothing is known
-  /// against it.
+  /// against it. What is not against it and should be known is said.
   func mismatch(
-    _ sources: [StreamManifest.Device], with texts: [String], _ policy: TagPolicy
+    _ sources: [StreamManifest.Device], with texts: [String], _ policy: TagPolicy, _ console: Console
   ) throws(CommandFailure) -> String? {
     var targets: [SessionDevice] = []
     for (index, text) in texts.enumerated() {
@@ -41,6 +41,11 @@ extension DeviceAccess {
           name: "\(record.name)", driver: record.driver ?? "none", features: features, state: .running,
           tag: tag.encoded))
     }
-    return LoadSession.mismatch(manifest: StreamManifest(devices: sources), devices: targets, policy: policy)
+    let manifest = StreamManifest(devices: sources)
+    if let mismatch = LoadSession.mismatch(manifest: manifest, devices: targets, policy: policy) { return mismatch }
+    for warning in LoadSession.warnings(manifest: manifest, devices: targets, policy: policy) {
+      console.note("vfio-ferry: warning: \(warning)")
+    }
+    return nil
   }
 }

@@ -118,7 +118,7 @@ struct ReceiveCommand: CommandGiver {
   ) throws -> OpenGroup {
     let manifest = try manifest(channel)
     do throws(CommandFailure) {
-      if let mismatch = try deviceAccess.mismatch(manifest.devices, with: devices, tags.policy) {
+      if let mismatch = try deviceAccess.mismatch(manifest.devices, with: devices, tags.policy, console) {
         throw .refused(mismatch)
       }
       if SignalDesk.end != nil { throw ConnectionOptions.interrupted }

@@ -192,6 +192,25 @@ struct LoadSessionTests {
         .contains("device0 is no match for source (loose policy): a compatibility tag can't be read") == true)
   }
 
+  @Test("what fits and the guest's peers may notice is told of each device, and nothing where a side says nothing")
+  func warnings() {
+    var (source, destination) = (CompatibilityTag(), CompatibilityTag())
+    source[.eswitchRules] = "3 (7f3a91c2d0e4b6aa)"
+    destination[.eswitchRules] = "none"
+    source[.kernel] = "6.12"
+    func warnings(_ tag: [UInt8]) -> [String] {
+      var device = sessionDevice(0)
+      device.tag = tag
+      let from = StreamManifest.Device(name: "source", driver: "d", features: [.stopCopy], tag: source.encoded)
+      return LoadSession.warnings(manifest: StreamManifest(devices: [from]), devices: [device])
+    }
+    #expect(
+      warnings(destination.encoded) == [
+        "device0: eswitch_rules is different: 3 (7f3a91c2d0e4b6aa) on the source, none on the destination"
+      ])
+    #expect(warnings(source.encoded).isEmpty && warnings([]).isEmpty && warnings([1]).isEmpty)
+  }
+
   @Test(
     "tags that the policy refuses end the session before anything is asked of a device", arguments: TagPolicy.allCases)
   func tags(policy: TagPolicy) throws {
