@@ -93,12 +93,14 @@ extension LabTests {
       let port = try device.port(1)
       let rate = [folder.path, "devlink-rate", port.bus, port.device, "\(port.number)"]
       let police = [folder.path, "police", "rep0"]
+      let kinds = try [(rate, 1), (police, 2)].map { arguments, answers in
+        (arguments, answers, try (0..<2).map { _ in try Puppet("throttle-holder", arguments) })
+      }
       for round in 0..<20 {
-        for (arguments, answers) in [(rate, 1), (police, 2)] {
+        for (arguments, answers, cleaners) in kinds {
           let killed = try Puppet("throttle-holder", arguments)
           #expect(killed.ask("limit 1250000") == "ok")
           killed.crash()
-          let cleaners = try (0..<2).map { _ in try Puppet("throttle-holder", arguments) }
           for cleaner in cleaners { cleaner.tell("clean 2500000") }
           let said = cleaners.map { $0.readLine() }
           #expect(said.count { $0.contains("which is gone") } == 1, "round \(round): \(said)")
