@@ -76,14 +76,11 @@ extension LabTests {
         let words = line.split(separator: " ")
         if words.count == 2, let count = Int(words[1]) { counts[String(words[0]), default: 0] += count }
       }
-      for name in ["dma_after_stop", "dma_unreported", "dma_unmapped_unreported", "peer_lost", "peer_doubled"] {
-        #expect(counts[name] == 0, "\(name)")
-      }
-      // The first device of the source is at work before the second is open, which is nobody's fault here.
-      let wrong = counts.filter {
-        ($0.key.hasPrefix("peer_arrived") && $0.key != "peer_arrived_closed") || $0.key == "peer_started_quiesced"
-      }
-      #expect(wrong.values.allSatisfy { $0 == 0 }, "\(wrong)")
+      for name in ["dma_unreported", "dma_unmapped_unreported"] { #expect(counts[name] == 0, "\(name)") }
+      // The VMM puts configuration space back in STOP, as it should, and the first device of the source is at work before the
+      // second is open, which is nobody's fault here.
+      let excused: Set = ["config_quiesced", "peer_arrived_closed"]
+      #expect(Referee(counts).complaints(except: excused) == [])
       #expect(counts["dma_pages"] ?? 0 > 1000 && counts["peer_received"] ?? 0 > 100 && counts["loads_verified"] == 2)
     }
 

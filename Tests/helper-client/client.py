@@ -368,28 +368,67 @@ def found_in_error(source, target):
     same("farewells", (source.end(), target.end()), (0, 0))
 
 
+def reset_by_guest(source, target):
+    """The guest resets a device in pre-copy: its VMM is told which, its state is sent anew, and the move comes to its end."""
+    source.start(), target.start()
+    begin(source, target)
+    source.event("READY")
+    source.devices[1].reset()
+    event = source.event("RESET")
+    same("RESET: its device and phase", (event.device, P.name("PHASE", event.phase)), (2, "PHASE_PRE_COPY"))
+    check("RESET: in words", "its guest has reset it" in event.text, event.text)
+    until("in pre-copy again", source.states, "PRE_COPY PRE_COPY")
+    advance(source, "COMMITTED")
+    target.event("LOADED")
+    target.call("RESUME")
+    same("and moved", source.states() + " " + target.states(), "STOP STOP RUNNING RUNNING")
+    same("farewells", (source.end(), target.end()), (0, 0))
+
+
 def unbinding(source, target, way):
-    """The kernel takes a device from its driver while the helper alone holds it: that goes on as soon as the helper lets go."""
+    """The kernel takes a device from its driver while the helper alone holds it: that goes on as soon as the helper lets go.
+
+    From the end of its session the helper has 0.9 s, by its own clock, or its reply to DEVICE_REMOVE is an error. Once it has let go
+    nobody does anything any more, and the kernel has a second: it needs some milliseconds of that, on a busy machine too.
+    """
     how, phase = way.split(" in ")
     source.start(), target.start()
     host = target if phase == "LOADING" else source
     if phase != "SETUP":
         begin(source, target)
         until("the target takes it in", lambda: "RESUMING" in target.states(), True)
-    device = host.devices[0]
+    device, helper = host.devices[0], host.process.pid
+    node = os.fstat(device.fd).st_rdev
     device.close()
+    check(f"{way}: the helper has the device", holds(helper, node) > 0)
     unbound = device.unbind()
     until(f"{way}: the kernel waits for the helper", lambda: sleeps(unbound), True)
     began = time.monotonic()
     if how == "DEVICE_REMOVE":
         host.call("DEVICE_REMOVE", device=1)
+        free = time.monotonic()
+        same(f"{way}: with its reply the helper has let go", holds(helper, node), 0)
     else:
-        host.link.sock.close()
+        status = host.end()
+        free = time.monotonic()
+        same(f"{way}: the helper has ended", status, 0 if phase == "SETUP" else 1)
     unbound.join(PATIENCE)
-    took = time.monotonic() - began
+    took = time.monotonic() - free
     check(f"{way}: the device is unbound", not unbound.is_alive() and not os.path.exists(device.path + "/driver"), f"after {took:.3f} s")
-    print(f"   {took * 1000:.0f} ms")
+    check(f"{way}: within a second", took < 1, f"{took:.3f} s after the helper had let go")
+    print(f"   let go after {(free - began) * 1000:.1f} ms, unbound {took * 1000:.1f} ms later")
     source.end(), target.end()
+
+
+def holds(process, node):
+    """How many descriptors of a device a process has."""
+    count = 0
+    for entry in os.scandir(f"/proc/{process}/fd"):
+        try:
+            count += entry.stat().st_rdev == node
+        except FileNotFoundError:  # closed since
+            pass
+    return count
 
 
 def sleeps(thread):
@@ -544,7 +583,7 @@ PARTS += [("mtty", abort, phase) for phase in ("SETUP", "PRE_COPY", "QUIESCING",
 PARTS += [("mtty", abort_target, phase) for phase in ("LOADING", "LOADED")]
 PARTS += [("mtty", ending, phase) for phase in ("PRE_COPY", "STOPPED", "COMPLETE")]
 PARTS += [("mtty", crash, "LOADING"), ("mtty", killed, "STOPPED"), ("mtty", found), ("mtty", metrics), ("memory", by_helper), ("memory", by_vmm)]
-PARTS += [("synthetic", found_in_error)]
+PARTS += [("synthetic", found_in_error), ("synthetic", reset_by_guest)]
 PARTS += [("synthetic", unbinding, f"{how} in {phase}") for how in ("DEVICE_REMOVE", "hanging up") for phase in ("SETUP", "PRE_COPY", "LOADING")]
 PARTS += [("memory", huge_pages)]
 
