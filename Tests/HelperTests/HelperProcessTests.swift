@@ -23,7 +23,7 @@ struct HelperProcessTests {
     process.standardInput = FileHandle(fileDescriptor: theirs.descriptor.rawValue)
     if let errors { process.standardError = errors } else { process.standardError = FileHandle.nullDevice }
     // Tests that a shell has put in the background ignore these, and so would what they start.
-    for ignored in [SIGINT, SIGHUP] { _ = unsafe Glibc.signal(ignored, SIG_DFL) }
+    for ignored in [SIGINT, SIGHUP] { _ = Glibc.signal(ignored, SIG_DFL) }
     try process.run()
     withExtendedLifetime(theirs) {}
     let hello = HelperRequest.hello(major: 1, minor: 0, features: [], version: "test")
