@@ -55,7 +55,8 @@ void netlink_converse(struct vf_netlink *netlink, struct nl_cb *calls);
 
 /*
  * Sends a message, which is freed here, and takes every answer to `visit` (which may be NULL) until the kernel says that
- * this was all. `built` is what building the message came to. 0 or an errno; EINTR where a dump was overtaken by changes.
+ * this was all. `built` is what building the message came to. 0 or an errno; EINTR where the kernel says that a dump was
+ * overtaken by changes. Of filters it never says so: whoever wants them right reads them until nothing changes.
  */
 typedef void (*visitor)(const struct libnl *nl, const struct nlmsghdr *answer, void *context);
 int netlink_ask(struct vf_netlink *netlink, struct nl_msg *message, int built, visitor visit, void *context,

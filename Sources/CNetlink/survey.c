@@ -98,10 +98,22 @@ static void look_at_filter(const struct libnl *nl, const struct nlmsghdr *answer
 		survey->first_other = preference;
 }
 
+/* Whether two surveys differ in nothing but what is counted. */
+static bool agree(const struct vf_survey *one, const struct vf_survey *other)
+{
+	return one->others == other->others && one->kin == other->kin && one->free_preference == other->free_preference &&
+	       one->first_other == other->first_other && one->found == other->found &&
+	       one->preference == other->preference && one->info == other->info && one->handle == other->handle &&
+	       one->police == other->police && one->rate == other->rate && one->in_hardware == other->in_hardware &&
+	       !memcmp(one->kind, other->kind, sizeof(one->kind));
+}
+
 int vf_tc_survey(struct vf_netlink *netlink, int interface, enum vf_hook hook, const struct vf_cookie *cookie,
 		 struct vf_survey *survey, struct vf_netlink_words *words)
 {
+	struct vf_survey before;
 	int error = EINTR;
+	bool read = false;
 	for (int tries = 0; error == EINTR && tries < changes_tolerated; tries++) {
 		const struct tcmsg header = {
 			.tcm_family = AF_UNSPEC, .tcm_ifindex = interface, .tcm_parent = parent_of(hook)};
@@ -112,6 +124,12 @@ int vf_tc_survey(struct vf_netlink *netlink, int interface, enum vf_hook hook, c
 		for (int preference = 1; !survey->free_preference && preference < 65536; preference++)
 			if (!(search.taken[preference / 8] & 1 << preference % 8))
 				survey->free_preference = (uint16_t)preference;
+		/* The kernel passes over filters when others are removed meanwhile, and does not say so. */
+		const bool same = read && agree(survey, &before);
+		read = !error;
+		before = *survey;
+		if (!error && !same)
+			error = EINTR;
 	}
 	return error;
 }

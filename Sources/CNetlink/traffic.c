@@ -53,6 +53,39 @@ int vf_tc_hooks(struct vf_netlink *netlink, int interface, struct vf_hooks *hook
 	return error;
 }
 
+struct holder_search {
+	struct vf_hook_holder *holders;
+	size_t room, count;
+};
+
+static void look_at_holder(const struct libnl *nl, const struct nlmsghdr *answer, void *context)
+{
+	struct holder_search *search = context;
+	struct nlattr *found[TCA_MAX + 1];
+	const struct tcmsg *header = attributes(nl, answer, found);
+	char kind[16];
+	if (!header || answer->nlmsg_type != RTM_NEWQDISC || header->tcm_parent != TC_H_CLSACT)
+		return;
+	copy_kind(found[TCA_KIND], kind);
+	if (search->count < search->room)
+		search->holders[search->count] = (struct vf_hook_holder){header->tcm_ifindex, !strcmp(kind, "clsact")};
+	search->count++;
+}
+
+int vf_tc_hook_holders(struct vf_netlink *netlink, struct vf_hook_holder *holders, size_t room, size_t *count,
+		       struct vf_netlink_words *words)
+{
+	const struct tcmsg header = {.tcm_family = AF_UNSPEC};
+	int error = EINTR;
+	for (int tries = 0; error == EINTR && tries < changes_tolerated; tries++) {
+		struct holder_search search = {.holders = holders, .room = room};
+		struct nl_msg *message = start(netlink, RTM_GETQDISC, NLM_F_DUMP, &header);
+		error = netlink_ask(netlink, message, message ? 0 : -1, look_at_holder, &search, words);
+		*count = search.count;
+	}
+	return error;
+}
+
 static struct tcmsg clsact_of(int interface)
 {
 	const struct tcmsg header = {.tcm_family = AF_UNSPEC,

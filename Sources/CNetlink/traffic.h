@@ -11,7 +11,7 @@
 #include "netlink.h"
 
 enum {
-	changes_tolerated = 8, /* during a dump, which is then begun again */
+	changes_tolerated = 8, /* how often a dump is made before it is given up, where changes overtake it */
 	kin_bytes = 8, /* of a cookie */
 };
 

@@ -46,7 +46,8 @@ public enum TagField: String, CaseIterable, Hashable, Sendable {
   case trust
   /// The mode of the NIC's switch: `legacy` or `switchdev`.
   case eswitchMode = "eswitch_mode"
-  /// How many filters the host has for what the function sends and gets, and a sum of what they say.
+  /// How many filters the host has for what the function sends and gets, and a sum of what they say: those of its representor,
+  /// and those of other interfaces that lead to it.
   case eswitchRules = "eswitch_rules"
 
   /// How two values of a field are compared.
@@ -136,10 +137,11 @@ enum TagRules {
   ]
 
   /// Whether a person should hear of a relation that no policy in force refuses: peers know the guest by it, or what they say
-  /// to each other depends on it (DA2), and it can be set anew on the destination.
+  /// to each other depends on it (DA2), and it can be set anew on the destination. Of what the source does not say, as a helper
+  /// can't, nothing is known to be lost.
   static func warns(_ relation: TagRelation, of field: TagField?) -> Bool {
     switch field {
-    case .mac, .vlan, .spoofCheck, .trust, .eswitchMode, .eswitchRules: relation != .equal
+    case .mac, .vlan, .spoofCheck, .trust, .eswitchMode, .eswitchRules: relation != .equal && relation != .extra
     default: false
     }
   }

@@ -34,8 +34,8 @@ protocol NetworkIdentity: Sendable {
   /// The MAC address of the virtual function behind a port.
   func address(ofFunction number: UInt16, bus: String, device: String) throws(NetlinkError) -> [UInt8]
   func link(ofFunction number: UInt16, interface: Int32) throws(NetlinkError) -> FunctionLink
-  /// What filters say of a function's packets.
-  func rules(at places: SwitchRulePlaces) throws(NetlinkError) -> SwitchRules
+  /// What filters say of the packets of functions, each in its place.
+  func rules(at places: SwitchRulePlaces) throws(NetlinkError) -> [SwitchRules]
 }
 
 extension KernelNetwork: NetworkIdentity {

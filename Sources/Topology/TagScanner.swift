@@ -13,13 +13,14 @@ public struct TagScanner: Sendable {
 
   /// The scanner of that system; by default of this one. Below another root there is only sysfs: the kernel here knows
   /// nothing of that system.
-  /// - Parameter filesOnly: whether to load no library and open no socket, for a process that may have given up its right to.
-  public init(root: SystemRoot = SystemRoot(), filesOnly: Bool = false) {
+  /// - Parameters:
+  ///   - filesOnly: whether to load no library and open no socket, for a process that may have given up its right to.
+  ///   - readsRules: whether the switch's rules are read, which takes as long as there are many on the host.
+  public init(root: SystemRoot = SystemRoot(), filesOnly: Bool = false, readsRules: Bool = true) {
     let asks = root.prefix.isEmpty && !filesOnly
-    self.init(root: root, network: asks ? KernelNetwork() : nil, asksVerbs: asks)
+    self.init(root: root, network: asks ? KernelNetwork() : nil, asksVerbs: asks, readsRules: readsRules)
   }
 
-  /// - Parameter readsRules: whether the switch's rules are read, of which there may be many.
   init(root: SystemRoot, network: (any NetworkIdentity)?, asksVerbs: Bool = false, readsRules: Bool = true) {
     self.root = root
     self.network = network
@@ -31,6 +32,30 @@ public struct TagScanner: Sendable {
   /// - Parameter features: what the device itself says that it supports; nil where nobody asked it, and then what its driver
   ///   usually does.
   public func tag(of record: DeviceRecord, features: MigrationFeatures? = nil) -> CompatibilityTag {
+    tags(of: [(record, features)])[0]
+  }
+
+  /// The tags of several devices, in their order: the switch's rules are read once for all of them.
+  public func tags(of devices: [(record: DeviceRecord, features: MigrationFeatures?)]) -> [CompatibilityTag] {
+    var tags = devices.map { tagWithoutRules(of: $0.record, $0.features) }
+    guard readsRules, let network else { return tags }
+    let found = devices.enumerated().compactMap { index, device in
+      representor(of: device.record).map { (index: index, representor: $0) }
+    }
+    if found.isEmpty { return tags }
+    let places = SwitchRulePlaces(found.map(\.representor), root: root)
+    guard let rules = try? network.rules(at: places) else { return tags }
+    for (one, rules) in zip(found, rules) { tags[one.index][.eswitchRules] = "\(rules)" }
+    return tags
+  }
+
+  /// nil for what is no virtual function.
+  private func representor(of record: DeviceRecord) -> Representor? {
+    guard record.pciIdentity != nil else { return nil }
+    return try? Representor.find(of: Files.lastComponent(record.sysfs), root: root)
+  }
+
+  private func tagWithoutRules(of record: DeviceRecord, _ features: MigrationFeatures?) -> CompatibilityTag {
     var tag = CompatibilityTag()
     putDriver(record, features ?? record.usualFeatures, into: &tag)
     tag[.mediatedType] = Attribute.linkedName("\(record.sysfs)/mdev_type")
@@ -113,8 +138,8 @@ public struct TagScanner: Sendable {
   private func putIdentity(of place: VirtualFunctionPlace, _ address: String, into tag: inout CompatibilityTag) {
     let number = UInt16(place.number)
     let owner = place.physicalFunction
-    let representor = try? Representor.find(of: address, root: root)
-    let mode = (try? network?.switchMode(bus: "pci", device: owner)) ?? (representor == nil ? nil : .switchdev)
+    let hasRepresentor = (try? Representor.find(of: address, root: root)) != nil
+    let mode = (try? network?.switchMode(bus: "pci", device: owner)) ?? (hasRepresentor ? .switchdev : nil)
     tag[.eswitchMode] = mode?.rawValue
     var mac = try? network?.address(ofFunction: number, bus: "pci", device: owner)
     // In switchdev mode these are a matter of filters, and what the physical function's interface says means nothing.
@@ -129,10 +154,6 @@ public struct TagScanner: Sendable {
     }
     // All zeroes is what the host has not set: then the function's driver chooses one.
     if let mac, mac.contains(where: { $0 != 0 }) { tag[.mac] = MACAddress(bytes: mac)?.description }
-    if readsRules, let representor {
-      let places = SwitchRulePlaces(representor, root: root)
-      tag[.eswitchRules] = (try? network?.rules(at: places))?.description
-    }
   }
 
   private func interface(of address: String) -> Int32? {

@@ -79,7 +79,8 @@ struct StreamSummary {
     frames = source.reader.framesRead
   }
 
-  private static func problem(first item: StreamItem) -> String? {
+  /// Why a stream that begins so can't have been saved; nil where it can.
+  static func problem(first item: StreamItem) -> String? {
     guard case .manifest(let manifest) = item else { return "it holds a destination's answers, and no devices" }
     guard manifest.commits else { return nil }
     return "it is half of a conversation: its source waited for answers, which a file can't give"

@@ -9,8 +9,8 @@ struct LoadCommand: CommandGiver {
     commandName: "load", abstract: "Write saved state into devices.",
     usage: "vfio-ferry load [OPTIONS] FILE DEV… [-- CMD…]",
     discussion: """
-      A file is checked whole, and compared with the devices, before a device is touched; a pipe can't be, and where it \
-      breaks off the devices are reset, which is said.
+      What the stream says of its devices is compared with these before one of them is touched. A file is checked whole then; \
+      a pipe can't be, and where it breaks off the devices are reset, which is said.
 
       A PCI device forgets everything when its last descriptor closes. So with CMD the devices' descriptors are handed \
       to it, and it takes this program's place; without, they are held until SIGTERM, SIGINT or SIGHUP. CMD finds the numbers \
@@ -57,17 +57,26 @@ struct LoadCommand: CommandGiver {
     let reachability = try SessionSupport.reachability(
       of: deviceAccess.check(devices), peers, inventory: deviceAccess.inventory)
     let input = try InputFile(file)
+    let channel = RewoundChannel(input.channel)
+    let sources: [StreamManifest.Device]
     if input.isFile {
       // Whatever is wrong with a file is found here, while the devices are what they were.
-      let summary = try StreamSummary(input)
-      if let mismatch = try deviceAccess.mismatch(summary.devices.map(\.manifest), with: devices, tags.policy, console)
-      {
-        throw CommandFailure.refused(mismatch)
-      }
+      sources = try StreamSummary(input).devices.map(\.manifest)
       guard input.channel.rewind() else { throw CommandFailure.failed("\(input.channel.name) can't be read twice") }
+      try SignalDesk.open()
+    } else {
+      try SignalDesk.open()
+      let first = try SessionSupport.firstItem(of: channel)
+      guard case .manifest(let manifest) = first, !manifest.commits else {
+        throw CommandFailure.failed(
+          "\(channel.name): \(StreamSummary.problem(first: first) ?? ""); nothing was changed")
+      }
+      sources = manifest.devices
     }
-    try SignalDesk.open()
-    let group = try OpenGroup(devices, deviceAccess, reachability, console: console)
+    channel.rewind()
+    let compared = try deviceAccess.compare(sources, with: devices, tags.policy, console)
+    if SignalDesk.end != nil { throw ConnectionOptions.interrupted }
+    let group = try OpenGroup(devices, deviceAccess, reachability, compared: compared, console: console)
     var configuration = LoadSession.Configuration()
     configuration.keepStopped = keepStopped
     configuration.resetAllowed = session.resetOnError
@@ -76,7 +85,7 @@ struct LoadCommand: CommandGiver {
     configuration.buffers = max(configuration.buffers, group.described.count)
     let ended = try SessionSupport.run(
       LoadSession(devices: group.described, plan: group.plan, configuration: configuration), group,
-      channel: input.channel, buffers: configuration.buffers, verbose: session.verbose, console)
+      channel: channel, buffers: configuration.buffers, verbose: session.verbose, console)
     ended.reportFailure(format, console)
     if case .mismatch(let reason) = ended.outcome.fault { throw deviceAccess.refusal(reason, of: group.opened) }
     if let failure = ended.outcome.failure(names: ended.names, doing: "loading") { throw failure }

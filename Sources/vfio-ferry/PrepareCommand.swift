@@ -211,7 +211,7 @@ struct PrepareCommand: FerryCommand {
       return try body()
     } catch {
       switch error.cause {
-      case .nothing: throw .nothing("\(error)")
+      case .nothing: throw error.hasChanged ? .failed("\(error)") : .nothing("\(error)")
       case .refused: throw error.hasChanged ? .failed("\(error)") : .refused("\(error)")
       case .failed, .differs, .record: throw .failed("\(error)")
       }

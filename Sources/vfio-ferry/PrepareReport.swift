@@ -39,7 +39,7 @@ final class PrepareReport {
   }
 
   /// Tells that it failed, which is said on standard error besides.
-  func end(_ error: PreparationError) { printJSON(error.isRefusal ? "refused" : "failed", error) }
+  func end(_ error: PreparationError) { printJSON(error.outcome, error) }
 
   private func printJSON(_ outcome: String, _ error: PreparationError?) {
     guard format.wantsJSON else { return }
@@ -54,11 +54,12 @@ final class PrepareReport {
 }
 
 extension PreparationError {
-  /// Whether nothing was changed because nothing may be, or there is nothing to change.
-  var isRefusal: Bool {
+  /// How it ended, as the exit status tells it too: 4, 3 or 1.
+  fileprivate var outcome: String {
     switch cause {
-    case .nothing, .refused: !hasChanged
-    case .failed, .differs, .record: false
+    case .nothing where !hasChanged: "nothing"
+    case .refused where !hasChanged: "refused"
+    case .nothing, .refused, .failed, .differs, .record: "failed"
     }
   }
 }

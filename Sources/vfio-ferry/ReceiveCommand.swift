@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 internal import ArgumentParser
 internal import Engine
-internal import Glibc
 internal import LinuxIO
 internal import Migration
 internal import Transport
@@ -118,12 +117,10 @@ struct ReceiveCommand: CommandGiver {
   ) throws -> OpenGroup {
     let manifest = try manifest(channel)
     do throws(CommandFailure) {
-      if let mismatch = try deviceAccess.mismatch(manifest.devices, with: devices, tags.policy, console) {
-        throw .refused(mismatch)
-      }
+      let compared = try deviceAccess.compare(manifest.devices, with: devices, tags.policy, console)
       if SignalDesk.end != nil { throw ConnectionOptions.interrupted }
       channel.rewind()
-      return try OpenGroup(devices, deviceAccess, reachability, console: console)
+      return try OpenGroup(devices, deviceAccess, reachability, compared: compared, console: console)
     } catch {
       // It may be gone already; what is to be said here stays the same.
       try? channel.giveUp(StreamReason(error.message), checksum: .xxh3)
@@ -133,26 +130,7 @@ struct ReceiveCommand: CommandGiver {
   }
 
   private func manifest(_ channel: RewoundChannel) throws(CommandFailure) -> StreamManifest {
-    let buffer: TransferBuffer
-    do throws(SystemError) {
-      buffer = try TransferBuffer(count: StreamFormat.maximumDataSize)
-    } catch {
-      throw .failed("\(error)")
-    }
-    SignalDesk.handle { if $0 != SIGUSR1 { channel.cancel() } }
-    defer { SignalDesk.keep() }
-    var source = FrameSource(channel: channel, checksum: .xxh3)
-    let first: StreamItem
-    do throws(FrameSource.Fault) {
-      first = try source.next(buffer: buffer)
-    } catch {
-      switch error {
-      case .channel(let error) where error.errno.rawValue == ECANCELED: throw ConnectionOptions.interrupted
-      case .channel(let error): throw .failed("\(error); nothing was changed")
-      case .stream(let error): throw .failed("\(channel.name): \(error); nothing was changed")
-      }
-    }
-    guard case .manifest(let manifest) = first else {
+    guard case .manifest(let manifest) = try SessionSupport.firstItem(of: channel) else {
       throw .failed("\(channel.name): it holds a destination's answers, and no devices; nothing was changed")
     }
     guard manifest.commits else {

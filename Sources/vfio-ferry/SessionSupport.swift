@@ -9,23 +9,61 @@ internal import VFIO
 
 /// What `save`, `load`, `send` and `receive` have in common: devices made ready for a session, and signals that end it.
 enum SessionSupport {
+  /// Where the rules of the NICs' switches in the tags of open devices come from. Reading them takes as long as there are many
+  /// on the host, and a guest may stand still meanwhile.
+  enum RulesOfTags {
+    case read
+    /// What was read of each device before it was opened.
+    case known([String?])
+    /// Nobody will look at them.
+    case unneeded
+  }
+
   /// Describes open devices for a session, as they are now.
-  static func describe(_ devices: [OpenDevice]) throws(CommandFailure) -> [SessionDevice] {
+  static func describe(_ devices: [OpenDevice], rules: RulesOfTags) throws(CommandFailure) -> [SessionDevice] {
     var described: [SessionDevice] = []
     for opened in devices {
       do throws(DeviceError) {
-        let features = try opened.device.migrationFeatures()
         described.append(
           SessionDevice(
-            name: "\(opened.device.name)", driver: opened.record.driver ?? "unknown", features: features,
-            state: try opened.device.migrationState(),
-            tag: TagScanner().tag(of: opened.record, features: features).encoded))
+            name: "\(opened.device.name)", driver: opened.record.driver ?? "unknown",
+            features: try opened.device.migrationFeatures(), state: try opened.device.migrationState()))
       } catch {
         if error.errno == .notTypewriter { throw .refused(DeviceAccess.notMigratable(opened.record)) }
         throw .failed("\(opened.device.name): \(error)")
       }
     }
+    let readsRules = if case .read = rules { true } else { false }
+    let tags = TagScanner(readsRules: readsRules).tags(
+      of: zip(devices, described).map { ($0.record, $1.features) })
+    for (index, tag) in tags.enumerated() {
+      var tag = tag
+      if case .known(let known) = rules { tag[.eswitchRules] = known[index] }
+      described[index].tag = tag.encoded
+    }
     return described
+  }
+
+  /// The beginning of a stream, while the devices are what they were. A signal ends the wait for it.
+  static func firstItem(of channel: any Channel) throws(CommandFailure) -> StreamItem {
+    let buffer: TransferBuffer
+    do throws(SystemError) {
+      buffer = try TransferBuffer(count: StreamFormat.maximumDataSize)
+    } catch {
+      throw .failed("\(error)")
+    }
+    SignalDesk.handle { if $0 != SIGUSR1 { channel.cancel() } }
+    defer { SignalDesk.keep() }
+    var source = FrameSource(channel: channel, checksum: .xxh3)
+    do throws(FrameSource.Fault) {
+      return try source.next(buffer: buffer)
+    } catch {
+      switch error {
+      case .channel(let error) where error.errno.rawValue == ECANCELED: throw ConnectionOptions.interrupted
+      case .channel(let error): throw .failed("\(error); nothing was changed")
+      case .stream(let error): throw .failed("\(channel.name): \(error); nothing was changed")
+      }
+    }
   }
 
   /// Who of the devices can start transfers to whom. Asked before they are opened, because a wrong option must cost
@@ -101,7 +139,7 @@ enum SessionSupport {
     guard signal == SIGUSR1 else { return false }
     let resumed = try run(
       ResumeSession(
-        devices: describe(group.opened), plan: group.plan, resetAllowed: options.resetOnError,
+        devices: describe(group.opened, rules: .unneeded), plan: group.plan, resetAllowed: options.resetOnError,
         configuration: options.quiescing(peers)),
       group, channel: NoChannel(), buffers: 0, verbose: options.verbose, console)
     if let failure = resumed.outcome.failure(names: resumed.names, doing: "running again") { throw failure }

@@ -91,6 +91,11 @@ struct PrepareCommandTests {
     #expect(failed.failure?.status == .failed && failed.out.contains(#""outcome":"failed","#), "\(failed)")
     let none = try run("--configured", name, "-j")
     #expect(none.out.isEmpty && none.failure == nil)
+    // What has the exit status of what is not there says so here, too.
+    try host.write("\(host.path(of: name))/sriov_numvfs", "?")
+    let unreadable = try run(name, "--vfs", "1", "-j")
+    #expect(
+      unreadable.failure?.status == .nothing && unreadable.out.contains(#""outcome":"nothing","#), "\(unreadable)")
   }
 
   @Test("what no file names is nothing to prepare, and nothing at all with --configured; a file is found by its pf")

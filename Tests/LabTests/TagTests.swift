@@ -27,7 +27,8 @@ extension LabTests {
     }
 
     /// A stream with another tag in its manifest: the frames after it are what they were.
-    private func stream(_ path: String, tag: CompatibilityTag) throws -> String {
+    /// - Parameter isConversation: whether it is the beginning of what `send` would say, and no more.
+    private func stream(_ path: String, tag: CompatibilityTag, isConversation: Bool = false) throws -> String {
       let input = try InputFile(path)
       let buffer = try TransferBuffer(count: StreamFormat.maximumDataSize)
       var source = FrameSource(channel: input.channel, checksum: .xxh3)
@@ -36,12 +37,20 @@ extension LabTests {
       }
       let bytes = [UInt8](try Data(contentsOf: URL(fileURLWithPath: path)))
       for index in manifest.devices.indices { manifest.devices[index].tag = tag.encoded }
+      manifest.commits = isConversation
       let payload = manifest.encoded()
       let header = FrameHeader(type: .manifest, device: nil, sequence: 0, length: payload.count)
       let first = bytes[..<StreamFormat.preambleSize] + header.encoded(payload: payload.span, checksum: .xxh3)
-      try Data(first + payload + bytes[Int(source.reader.bytesRead)...]).write(
+      let rest = isConversation ? [] : bytes[Int(source.reader.bytesRead)...]
+      try Data(first + payload + rest).write(
         to: URL(fileURLWithPath: path + ".tagged"))
       return path + ".tagged"
+    }
+
+    /// Loads a stream that comes through a pipe.
+    private func pipe(_ path: String, into device: String) throws -> Ended {
+      let command = #"cat "$1" | "$0" load - "$2" -- true"#
+      return try Lab.run(URL(fileURLWithPath: "/bin/sh"), ["-c", command, Lab.ferryProgram.path, path, device])
     }
 
     @Test("an mtty device's tag says what it was made of, and matches that of its like under both policies")
@@ -67,8 +76,7 @@ extension LabTests {
         let refused = try Lab.ferry(["load", "\(folder)/s", uuid, "--", "true"])
         #expect(
           refused.status == 3 && refused.err.contains("mdev_type is different: mtty-2 on the source"), "\(refused.err)")
-        // A pipe's manifest is seen only when the device is open.
-        let piped = try Lab.ferry(["load", "-", uuid, "--", "true"], input: "\(folder)/s")
+        let piped = try pipe("\(folder)/s", into: uuid)
         #expect(piped.status == 3 && piped.err.contains("mdev_type"), "\(piped.err)")
         #expect(try Lab.debugState(uuid) == "RUNNING")
         #expect(try DeviceHolder.marks(uuid).first == 0x61)
@@ -100,14 +108,23 @@ extension LabTests {
         let other = try stream("\(folder)/s", tag: tag)
         let refused = try Lab.ferry(["load", other, to.node, "--", "true"])
         #expect(refused.status == 3 && refused.err.contains("bars is missing: 0:4096 on the source"), "\(refused.err)")
-        // Through a pipe the device is opened, and asked what it supports, before the manifest is there.
-        let piped = try Lab.ferry(["load", "-", to.node, "--", "true"], input: other)
+        // A pipe's manifest is read before the device is opened, and so is that of a source which waits for answers.
+        let piped = try pipe(other, into: to.node)
         #expect(piped.err.contains("bars is missing") && piped.status == 3, "\(piped.err)")
-        for counter in ["arcs", "arcs_refused", "arcs_failed", "loads_refused"] {
+        let receive = try FerryProcess(["receive", to.node, "--listen", "unix:/run/ferry-tagged"])
+        let place = try StreamAddress(try receive.says("listening on ")).resolved(listens: false)
+        let channel = try Rendezvous(place, Rendezvous.Terms(wait: nil, deadAfter: 30)).call()
+        let said = try stream("\(folder)/s", tag: tag, isConversation: true)
+        let words = [UInt8](try Data(contentsOf: URL(fileURLWithPath: said)))
+        try channel.write(words.span, [UInt8]().span)
+        channel.hangUp(within: 0)
+        let received = receive.wait()
+        #expect(received.err.contains("bars is missing") && received.status == 3, "\(received.err)")
+        for counter in ["arcs", "arcs_refused", "arcs_failed", "loads_refused", "resets"] {
           #expect(try to.referee[counter] == 0, "\(counter)")
         }
         tag[.bars] = nil
-        let loaded = try Lab.ferry(["load", try stream("\(folder)/s", tag: tag), to.node, "--", "true"])
+        let loaded = try pipe(try stream("\(folder)/s", tag: tag), into: to.node)
         #expect(loaded.status == 0, "\(loaded.err)")
         #expect(
           loaded.err.contains("mac is missing: 02:00:00:00:00:01 on the source, unknown on the destination"),
@@ -148,28 +165,32 @@ extension LabTests {
       try device.remove()
     }
 
-    /// Two interfaces that play a representor and its uplink, with rules of traffic control.
+    /// Interfaces that play a representor, its uplink and a tunnel, with rules of traffic control.
     private struct Switch {
+      private let number: Int
       let representor: NetworkInterface
       let uplink: NetworkInterface
+      let tunnel: NetworkInterface
       private let batch: URL
 
       init(_ number: Int) throws {
         batch = try Lab.temporaryFolder().appendingPathComponent("batch")
-        let names = ["rep", "up"].map { "\($0)\(number)" }
+        let names = ["rep", "up", "tun"].map { "\($0)\(number)" }
+        self.number = number
         for name in names {
           _ = try run("ip", "link", "add", name, "type", "dummy")
           _ = try run("tc", "qdisc", "add", "dev", name, "clsact")
         }
         let interfaces = names.map { NetworkInterface(name: $0, index: Int32(unsafe if_nametoindex($0))) }
-        (representor, uplink) = (interfaces[0], interfaces[1])
+        (representor, uplink, tunnel) = (interfaces[0], interfaces[1], interfaces[2])
       }
 
-      /// Commands of tc, in which REP and UP stand for the interfaces.
+      /// Commands of tc, in which REP, UP and TUN stand for the interfaces.
       func set(_ commands: [String]) throws {
         let text = commands.map { command in
           command.replacingOccurrences(of: "REP", with: representor.name)
-            .replacingOccurrences(of: "UP", with: uplink.name) + "\n"
+            .replacingOccurrences(of: "UP", with: uplink.name)
+            .replacingOccurrences(of: "TUN", with: tunnel.name) + "\n"
         }
         try text.joined().write(to: batch, atomically: true, encoding: .utf8)
         _ = try run("tc", "-batch", batch.path)
@@ -177,14 +198,17 @@ extension LabTests {
 
       /// As a NIC's ports would be called, whose interfaces have other names on each host.
       func rules() throws -> SwitchRules {
-        var places = SwitchRulePlaces(
-          Representor(interface: representor, uplink: uplink), root: SystemRoot())
-        #expect(places.names[representor.index] == "self" && places.names[uplink.index] == uplink.name)
-        places.names[uplink.index] = "p0"
-        return try KernelNetwork().rules(at: places)
+        var places = SwitchRulePlaces([Representor(interface: representor, uplink: uplink)], root: SystemRoot())
+        for index in places.interfaces.indices where places.interfaces[index].name.hasSuffix("\(number)") {
+          let name = places.interfaces[index].name
+          if name == uplink.name { places.interfaces[index].port = "p0" }
+          if name == tunnel.name { places.interfaces[index].port = "tunnel" }
+          places.interfaces[index].identity = "c0ffee\(number)"
+        }
+        return try #require(try KernelNetwork().rules(at: places).first)
       }
 
-      func remove() throws { for one in [representor, uplink] { _ = try run("ip", "link", "del", one.name) } }
+      func remove() throws { for one in [representor, uplink, tunnel] { _ = try run("ip", "link", "del", one.name) } }
     }
 
     @Test(
@@ -199,18 +223,23 @@ extension LabTests {
         "protocol all flower dst_mac 02:00:00:00:00:22 action police rate 100mbit burst 1m conform-exceed drop/pipe"
       let leave = "\(police) action mirred egress redirect dev UP"
       let come = "protocol all flower dst_mac 02:00:5e:00:00:11 action mirred egress redirect dev REP"
+      // The kernel tells an interface that is matched by its name.
+      let met = "protocol all flower indev UP action mirred egress redirect dev REP"
       try one.set([
         "\(send) pref 10 \(port)", "\(send) pref 20 \(leave)", "filter add dev REP egress pref 5 matchall action pass",
         "filter add dev UP ingress pref 10 \(come)", "filter add dev UP ingress pref 20 matchall action drop",
+        "filter add dev TUN ingress pref 10 \(come)", "filter add dev TUN ingress pref 20 matchall action drop",
+        "filter add dev UP ingress pref 30 \(met)",
       ])
       // In another order, with other numbers, and beside actions that have the first ones.
       try other.set([
         "actions add action police rate 1mbit burst 1m conform-exceed drop", "actions add action drop",
         "filter add dev UP ingress pref 3 handle 7 \(come)", "filter add dev REP egress pref 77 matchall action pass",
         "\(send) pref 1 \(leave) cookie 00112233", "\(send) pref 2 handle 9 \(port) cookie a1b2",
+        "filter add dev TUN ingress pref 7 \(come)", "filter add dev UP ingress pref 9 \(met)",
       ])
       let rules = try one.rules()
-      #expect(rules.count == 4)
+      #expect(rules.count == 6)
       #expect(try other.rules() == rules)
       let limiter = PoliceFilter(
         device: "vf", places: [.representor(other.representor)],
@@ -230,13 +259,13 @@ extension LabTests {
       ] {
         try one.set([remove, "\(send) pref 10 \(changed)"])
         let found = try one.rules()
-        #expect(found.count == 4 && seen.insert(found).inserted, "\(changed)")
+        #expect(found.count == 6 && seen.insert(found).inserted, "\(changed)")
         if changed.hasPrefix("chain") {
           try one.set(["filter del dev REP ingress chain 3 pref 10", "\(send) pref 10 \(port)"])
         }
       }
       try one.set([remove])
-      #expect(try one.rules().count == 3)
+      #expect(try one.rules().count == 5)
       try one.set(["\(send) pref 10 \(port)"])
       #expect(try one.rules() == rules)
       try one.remove()

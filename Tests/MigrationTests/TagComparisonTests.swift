@@ -59,6 +59,12 @@ struct TagPair: Sendable, CustomTestStringConvertible {
       name: "other features", field: .features, value: "stop-copy p2p later", relation: .different, refuses: both),
     TagPair(name: "other MAC", field: .mac, value: "02:00:00:00:00:02", relation: .different, refuses: both),
     TagPair(name: "no MAC", field: .mac, value: nil, relation: .missing, refuses: [.strict]),
+    TagPair(
+      name: "a MAC that the source does not say", field: .mac, value: "02:00:00:00:00:02", relation: .extra,
+      refuses: [.strict], source: [(.mac, nil)]),
+    TagPair(
+      name: "e-switch rules of which the source does not say", field: .eswitchRules, value: "none", relation: .extra,
+      refuses: [.strict], source: [(.eswitchRules, nil)]),
     TagPair(name: "other VLAN", field: .vlan, value: "0", relation: .different, refuses: both),
     TagPair(
       name: "other e-switch mode, ConnectX", field: .eswitchMode, value: "legacy", relation: .different, refuses: both),
@@ -136,7 +142,9 @@ struct TagComparisonTests {
     #expect(Set(TagPair.all.map(\.relation)) == Set(TagRelation.allCases.filter { $0 != .equal }))
   }
 
-  @Test("what peers know the guest by is warned of where it refuses nothing", arguments: TagPair.all)
+  @Test(
+    "what peers know the guest by is warned of where it refuses nothing, unless the source does not say",
+    arguments: TagPair.all)
   func warnings(pair: TagPair) {
     var (source, destination) = (Self.connectX(), Self.connectX())
     for (field, value) in pair.source {
@@ -147,7 +155,7 @@ struct TagComparisonTests {
     let comparison = TagComparison(source: source, destination: destination)
     let known: [TagField] = [.mac, .vlan, .spoofCheck, .trust, .eswitchMode, .eswitchRules]
     for policy in TagPolicy.allCases {
-      let warned = known.contains(pair.field) && !pair.refuses.contains(policy)
+      let warned = known.contains(pair.field) && pair.relation != .extra && !pair.refuses.contains(policy)
       #expect(comparison.warnings(under: policy).map(\.key) == (warned ? [pair.field.rawValue] : []), "\(policy)")
     }
   }

@@ -41,6 +41,37 @@ struct DeviceUsersTests {
     #expect(users() == ["its interface ens1 is a part of bond0"])
   }
 
+  @Test("an Ethernet function whose driver shows no interface here may be used in another network namespace")
+  func unseen() throws {
+    let physical = host.path(of: "0000:16:00.0")
+    let folder = "\(host.root.sys)/bus/pci/devices/0000:16:00.0"
+    func users(_ folder: String) -> [String] { DeviceUsers(root: host.root, addresses: { [:] }).all(of: folder) }
+    func expectUnseen() {
+      let found = users(folder)
+      #expect(found.count == 1 && found[0].hasPrefix("its driver mlx5_core shows no interface of it here"), "\(found)")
+      #expect(
+        found.first?.hasSuffix("if nobody has it: echo 0000:16:00.0 >/sys/bus/pci/drivers/mlx5_core/unbind") == true)
+    }
+    expectUnseen()
+    // A representor is another function's.
+    try host.write("\(physical)/net/eth1/phys_port_name", "pf0vf0")
+    expectUnseen()
+    try host.write("\(physical)/net/eth0/flags", "0x1002")
+    #expect(users(folder) == [])
+    // VFIO's drivers make no interfaces, and nobody misses one of what no driver has, or of what is no Ethernet function.
+    #expect(users("\(host.root.sys)/bus/pci/devices/0000:16:00.2") == [])
+    #expect(self.users() == [])
+    try FileManager.default.removeItem(atPath: "\(host.folder.path)/\(physical)/net")
+    try host.write("\(physical)/virtio3/net/eth7/flags", "0x1002")
+    #expect(users(folder) == [])
+    try FileManager.default.removeItem(atPath: "\(host.folder.path)/\(physical)/virtio3")
+    try host.make("\(physical)/vdpa0")
+    #expect(users(folder) == [])
+    try FileManager.default.removeItem(atPath: "\(host.folder.path)/\(physical)/vdpa0")
+    try FileManager.default.removeItem(atPath: "\(host.folder.path)/\(physical)/driver")
+    #expect(users(folder) == [])
+  }
+
   @Test("a representor is not the function's own interface")
   func representors() throws {
     let home = try interface("ens1pf0vf0", flags: "0x1003")

@@ -92,14 +92,15 @@ extension DoctorCase {
   static let devices: [DoctorCase] = [
     DoctorCase(
       "no driver has it", "driver", .missing, evidence: "no driver has it; modules.alias names mlx5_vfio_pci",
-      remedy: "vfio-ferry prepare 0000:16:00.0 --vfs 1; for this one alone: modprobe mlx5_vfio_pci"
+      remedy: "this one alone: modprobe mlx5_vfio_pci; echo mlx5_vfio_pci >"
     ) {
       $0.replace("driver=mlx5_vfio_pci bars=0:2Mp ats=off vf-of=16:00.0 vfio=0", "bars=0:2Mp ats=off vf-of=16:00.0")
     },
     DoctorCase(
       "the host's own driver has it", "driver", .missing,
       evidence: "mlx5_core has it; modules.alias names mlx5_vfio_pci",
-      remedy: "echo mlx5_vfio_pci >/sys/bus/pci/devices/0000:16:00.2/driver_override"
+      remedy:
+        "echo 0000:16:00.2 >/sys/bus/pci/drivers_probe; all VFs of 0000:16:00.0: vfio-ferry prepare 0000:16:00.0 --vfs 1"
     ) {
       $0.replace(
         "driver=mlx5_vfio_pci bars=0:2Mp ats=off vf-of=16:00.0 vfio=0",

@@ -23,7 +23,7 @@ struct DoctorNetwork: NetworkIdentity, NetworkControl, FunctionMigratability {
   func firmware(bus: String, device: String) throws(NetlinkError) -> String { try refuse() }
   func address(ofFunction number: UInt16, bus: String, device: String) throws(NetlinkError) -> [UInt8] { try refuse() }
   func link(ofFunction number: UInt16, interface: Int32) throws(NetlinkError) -> FunctionLink { try refuse() }
-  func rules(at places: SwitchRulePlaces) throws(NetlinkError) -> SwitchRules { try refuse() }
+  func rules(at places: SwitchRulePlaces) throws(NetlinkError) -> [SwitchRules] { try refuse() }
 
   func isMigratable(function number: UInt16, bus: String, device: String) throws(NetlinkError) -> Bool {
     guard let isMigratable else { return try refuse() }

@@ -54,7 +54,7 @@ extension DoctorCase {
     DoctorCase(
       "it was not made migratable", "migratable", .missing, evidence: "that it is not",
       remedy:
-        "vfio-ferry prepare 0000:16:00.0 --vfs 1 --migratable; for this one alone: unbind it, devlink port function"
+        "bind it again; all VFs of 0000:16:00.0: vfio-ferry prepare 0000:16:00.0 --vfs 1 --migratable"
     ) {
       $0.network.isMigratable = false
       $0.devices = [DoctorHost.functions[0]]
@@ -62,7 +62,7 @@ extension DoctorCase {
     DoctorCase(
       "the driver does not say whether it is migratable", "migratable", .unknown,
       evidence: "the driver of 0000:16:00.0",
-      remedy: "migratable enable"
+      remedy: "this one alone: unbind it, devlink port function set PORT migratable enable"
     ) {
       $0.network.isMigratable = nil
       $0.devices = [DoctorHost.functions[0]]

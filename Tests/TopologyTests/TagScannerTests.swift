@@ -31,10 +31,11 @@ struct FakeNetworkIdentity: NetworkIdentity {
     #expect(interface == 5)
     return try answer(link)
   }
-  func rules(at places: SwitchRulePlaces) throws(NetlinkError) -> SwitchRules {
-    #expect(places.representor == 6 && places.uplink == 5)
-    #expect(places.names[5] == "p0" && places.names[6] == "self")
-    return try answer(found)
+  func rules(at places: SwitchRulePlaces) throws(NetlinkError) -> [SwitchRules] {
+    let function = SwitchRulePlaces.Function(representor: 6, uplink: 5)
+    #expect(places.functions.allSatisfy { $0 == function })
+    #expect(places.interfaces.map { places.name(of: $0, for: function) } == ["p0", "self"])
+    return [SwitchRules](repeating: try answer(found), count: places.functions.count)
   }
 }
 
@@ -119,8 +120,27 @@ struct TagScannerTests {
     #expect(
       "\(SwitchRules(count: 0, digest: 0))" == "none"
         && "\(SwitchRules(count: 1, digest: 1))".hasSuffix("(0000000000000001)"))
+    // Of several devices each has its own, and what has no representor has none.
+    let inventory = Inventory(root: host.root)
+    let tags = TagScanner(root: host.root, network: network).tags(
+      of: try ["0000:98:00.0", virtual].map { (try inventory.device(.pci($0)), nil) })
+    #expect(tags.map { $0[.eswitchRules] } == [nil, "3 (7f3a91c2d0e4b6aa)"])
     // Without netlink a representor still tells the mode.
     #expect(try self.tag()[.eswitchMode] == "switchdev")
+  }
+
+  @Test("a port's name counts in its own switch only: elsewhere it is an interface's that counts")
+  func portNames() throws {
+    try switchdev()
+    for (name, index, port, identity) in [("eth2", 7, "p0", "decaf"), ("eth3", 8, "p1", "c0ffee"), ("eth4", 9, "", "")]
+    {
+      try host.write("sys/class/net/\(name)/ifindex", "\(index)")
+      try host.write("sys/class/net/\(name)/phys_port_name", port)
+      try host.write("sys/class/net/\(name)/phys_switch_id", identity)
+    }
+    let places = SwitchRulePlaces([try Representor.find(of: virtual, root: host.root)], root: host.root)
+    #expect(
+      places.interfaces.map { places.name(of: $0, for: places.functions[0]) } == ["p0", "self", "eth2", "p1", "eth4"])
   }
 
   @Test("in legacy mode address, VLAN, checks and trust are what the physical function's interface has")

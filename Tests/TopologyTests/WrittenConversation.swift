@@ -13,12 +13,14 @@ final class WrittenConversation: NetlinkConversation {
     var title: String
     var line: Int
     var isRequest: Bool
+    /// Of an answer: which one of the file's it is, from 0.
+    var number = 0
     var bytes: [UInt8?] = []
   }
 
   /// Something to be changed in what is answered.
   struct Change {
-    /// The answer, from 0.
+    /// The answer, from 0, however often it is given.
     var answer: Int
     /// Changes its bytes.
     var change: @Sendable (inout [UInt8]) -> Void
@@ -29,7 +31,6 @@ final class WrittenConversation: NetlinkConversation {
     /// The last request, whose port and sequence number the answers have.
     var request: [UInt8] = []
     var complaints: [String] = []
-    var answered = 0
   }
 
   let family: Int32 = 28
@@ -49,10 +50,15 @@ final class WrittenConversation: NetlinkConversation {
     let file = URL(fileURLWithPath: #filePath).deletingLastPathComponent()
       .appendingPathComponent("../TopologyFixtures/Exchanges/\(name).netlink")
     var messages: [Message] = []
+    var answers = 0
     for (index, line) in try String(contentsOf: file, encoding: .utf8).components(separatedBy: "\n").enumerated() {
       let bytes = line.prefix { $0 != "#" }.trimmingCharacters(in: .whitespaces)
       if bytes.hasPrefix(">") || bytes.hasPrefix("<") {
-        messages.append(Message(title: line, line: index + 1, isRequest: bytes.hasPrefix(">")))
+        let isRequest = bytes.hasPrefix(">")
+        messages.append(Message(title: line, line: index + 1, isRequest: isRequest, number: answers))
+        if !isRequest { answers += 1 }
+      } else if bytes.hasPrefix("=") {
+        messages += messages[try #require(messages.lastIndex { $0.isRequest }, "\(name):\(index + 1)")...]
       } else {
         for byte in bytes.split(separator: " ") {
           if byte == ".." {
@@ -90,8 +96,7 @@ final class WrittenConversation: NetlinkConversation {
       course.messages.removeFirst()
       // nlmsg_seq and nlmsg_pid are at 8, and in a refusal again at 28, in the request's header.
       var bytes = next.bytes.enumerated().map { place, byte in byte ?? course.request[place < 16 ? place : place - 20] }
-      if let change, change.answer == course.answered { change.change(&bytes) }
-      course.answered += 1
+      if let change, change.answer == next.number { change.change(&bytes) }
       return bytes
     }
   }

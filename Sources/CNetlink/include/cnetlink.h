@@ -89,22 +89,24 @@ struct vf_survey {
 int vf_tc_survey(struct vf_netlink *netlink, int interface, enum vf_hook hook, const struct vf_cookie *cookie,
 		 struct vf_survey *survey, struct vf_netlink_words *words);
 
+/* An interface that has a qdisc with hooks. */
+struct vf_hook_holder {
+	int interface;
+	/* Whether it has both hooks; else ingress alone. */
+	bool both;
+};
+
+/* All that there are: `count` may come to more than there is `room` for, and then those that fit are there. */
+int vf_tc_hook_holders(struct vf_netlink *netlink, struct vf_hook_holder *holders, size_t room, size_t *count,
+		       struct vf_netlink_words *words);
+
 /* What an interface is called where its number would mean nothing. */
 struct vf_interface_name {
 	uint32_t interface;
+	/* As this host calls it. */
+	char kernel_name[16];
+	/* As it counts. */
 	char name[32];
-};
-
-/* Which filters to read. */
-struct vf_rule_reading {
-	int interface;
-	enum vf_hook hook;
-	/* Only those that send or copy packets to this interface; 0 for all. */
-	uint32_t leading_to;
-	/* Filters with an action of its kin are left out. */
-	struct vf_cookie kin;
-	const struct vf_interface_name *names;
-	size_t name_count;
 };
 
 /* How many filters there are, and a number for what they say: see rules.c for what it depends on. */
@@ -113,9 +115,35 @@ struct vf_rules {
 	uint64_t digest;
 };
 
-/* Adds them to what `rules` has, in whatever order. */
-int vf_tc_add_rules(struct vf_netlink *netlink, const struct vf_rule_reading *reading, struct vf_rules *rules,
-		    struct vf_netlink_words *words);
+/* A function whose filters are read. */
+struct vf_rule_function {
+	uint32_t representor;
+	/* 0 for none. */
+	uint32_t uplink;
+	/* What was found. */
+	struct vf_rules rules;
+	/* Of the reading under way, and of the one before it. */
+	struct vf_rules now, before;
+};
+
+/*
+ * Which filters to read. At a function's representor all are its own; elsewhere those at ingress are that send or copy packets
+ * to its representor.
+ */
+struct vf_rule_reading {
+	int interface;
+	enum vf_hook hook;
+	/* Filters with an action of its kin are left out. */
+	struct vf_cookie kin;
+	struct vf_rule_function *functions;
+	size_t function_count;
+	/* So many for each function, one after the other, by ascending interface. */
+	const struct vf_interface_name *names;
+	size_t name_count;
+};
+
+/* Adds them to what the functions have, in whatever order; EINTR where they don't stay the same for long enough to be read. */
+int vf_tc_add_rules(struct vf_netlink *netlink, const struct vf_rule_reading *reading, struct vf_netlink_words *words);
 
 struct vf_police {
 	uint64_t rate; /* bytes a second */

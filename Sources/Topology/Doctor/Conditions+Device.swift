@@ -147,12 +147,13 @@ extension Condition {
     }
   }
 
-  /// A virtual function has several things to be set before it is bound, all of which `prepare` knows.
+  /// For the device alone first: what `prepare` does is done to all virtual functions of the physical one, which others may use.
+  /// It knows all that there is to be set before one is bound.
   private static func binding(_ device: DeviceFacts, to driver: String) -> String {
-    let prepare = device.preparing().map { "\($0); for this one alone: " } ?? ""
     let folder = "/sys/bus/pci/devices/\(device.address)"
     let unbind = device.record.driver == nil ? "" : "echo \(device.address) >\(folder)/driver/unbind; "
-    return prepare + "modprobe \(driver); echo \(driver) >\(folder)/driver_override; \(unbind)"
-      + "echo \(device.address) >/sys/bus/pci/drivers_probe"
+    return "\(device.preparing() == nil ? "" : "this one alone: ")modprobe \(driver); "
+      + "echo \(driver) >\(folder)/driver_override; \(unbind)echo \(device.address) >/sys/bus/pci/drivers_probe"
+      + device.preparingAll()
   }
 }

@@ -69,8 +69,8 @@ extension Condition {
       guard device.isConnectX, let place = device.place else { return nil }
       let port = "the port of \(place.physicalFunction) with vfnum \(place.number), as \"devlink port show\" has it"
       let command =
-        (device.preparing(" --migratable") ?? "")
-        + "; for this one alone: unbind it, devlink port function set PORT migratable enable (PORT: \(port)), bind it again"
+        "this one alone: unbind it, devlink port function set PORT migratable enable (PORT: \(port)), bind it again"
+        + device.preparingAll(" --migratable")
       switch device.migratability {
       case .known(true): return .ok("devlink says that it is, of function \(place.number) of \(place.physicalFunction)")
       case .known(false): return .missing("devlink says that it is not", command)

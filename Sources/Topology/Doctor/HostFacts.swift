@@ -117,6 +117,10 @@ public struct DeviceFacts: Sendable {
   func preparing(_ options: String = "") -> String? {
     place.map { "vfio-ferry prepare \($0.physicalFunction) --vfs \(siblings)" + options }
   }
+  /// That command as the end of a remedy whose beginning is for the device alone.
+  func preparingAll(_ options: String = "") -> String {
+    preparing(options).map { "; all VFs of \(place?.physicalFunction ?? ""): \($0)" } ?? ""
+  }
   /// Whether its driver keeps a log of what the device writes; nil where that is not known of the driver.
   var hasLog: Bool? { record.driver.flatMap(DriverFacts.tracking(of:)).map { $0 == .device } }
 }

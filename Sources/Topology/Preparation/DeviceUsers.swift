@@ -10,14 +10,42 @@ struct DeviceUsers {
 
   /// A line for each user of what is below a device's folder.
   func all(of folder: String) -> [String] {
-    interfaces(folder) + blockDevices(folder) + virtualDataPaths(folder) + processes(verbs(folder))
+    interfaces(folder) + unseenInterface(folder) + blockDevices(folder) + virtualDataPaths(folder)
+      + processes(verbs(folder))
+  }
+
+  /// Who has an Ethernet function whose driver shows no interface of it here: another network namespace, as a container's, or
+  /// nobody. A virtio device's interface is below that, and one that only vDPA has needs none.
+  private func unseenInterface(_ folder: String) -> [String] {
+    guard Attribute.text("\(folder)/class")?.hasPrefix("0x0200") == true,
+      let driver = Attribute.linkedName("\(folder)/driver"), !Self.isWithoutInterfaces(driver),
+      ownInterfaces(folder).isEmpty
+    else { return [] }
+    let below = Files.names(in: folder)
+    guard !below.contains(where: { $0.hasPrefix("vdpa") }),
+      !below.contains(where: { $0.hasPrefix("virtio") && !Files.names(in: "\(folder)/\($0)/net").isEmpty })
+    else { return [] }
+    return [
+      "its driver \(driver) shows no interface of it here: it is in another network namespace, as a container's (ip netns, lsns -t "
+        + "net), or there is none; if nobody has it: echo \(Files.lastComponent(folder)) >/sys/bus/pci/drivers/\(driver)/unbind"
+    ]
+  }
+
+  /// Whether a driver makes no network interfaces of what it has: it hands devices to user space, guests or nobody.
+  private static func isWithoutInterfaces(_ driver: String) -> Bool {
+    DriverFacts.isVFIO(driver) || driver.contains("uio") || ["pci-stub", "pciback"].contains(driver)
+  }
+
+  /// A function's interfaces, without the representors of others.
+  private func ownInterfaces(_ folder: String) -> [String] {
+    Files.names(in: "\(folder)/net").filter { name in
+      !(Attribute.text("\(folder)/net/\(name)/phys_port_name") ?? "").hasPrefix("pf")
+    }
   }
 
   /// Interfaces that are up and have an address, are a part of another one, or have others on them.
   private func interfaces(_ folder: String) -> [String] {
-    let names = Files.names(in: "\(folder)/net").filter { name in
-      !(Attribute.text("\(folder)/net/\(name)/phys_port_name") ?? "").hasPrefix("pf")
-    }
+    let names = ownInterfaces(folder)
     guard !names.isEmpty else { return [] }
     let addresses = addresses()
     return names.compactMap { name in

@@ -64,7 +64,7 @@ struct NoNetwork: NetworkPreparation {
     throw error
   }
   func link(ofFunction number: UInt16, interface: Int32) throws(NetlinkError) -> FunctionLink { throw error }
-  func rules(at places: SwitchRulePlaces) throws(NetlinkError) -> SwitchRules { throw error }
+  func rules(at places: SwitchRulePlaces) throws(NetlinkError) -> [SwitchRules] { throw error }
   func port(ofFunction number: UInt16, bus: String, device: String) throws(NetlinkError) -> UInt32 { throw error }
   func setSwitchMode(bus: String, device: String, _ mode: SwitchMode) throws(NetlinkError) { throw error }
   func setAddress(of port: DevlinkPort, _ address: MACAddress) throws(NetlinkError) { throw error }
