@@ -5,6 +5,7 @@
 #include <grp.h>
 #include <linux/capability.h>
 #include <stdbool.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/prctl.h>
 #include <sys/syscall.h>
@@ -89,6 +90,32 @@ int vf_become(unsigned int user, unsigned int group)
 		return -1;
 	}
 	return 0;
+}
+
+int vf_may_write(const char *folder, unsigned int user, unsigned int group)
+{
+	uid_t was = getuid();
+	gid_t was_group = getgid();
+	int count = getgroups(0, NULL), result = 0, error = 0;
+	gid_t *groups = count < 0 ? NULL : malloc((size_t)(count + 1) * sizeof *groups);
+
+	if (groups == NULL || getgroups(count, groups) != count) {
+		free(groups);
+		return 0;
+	}
+	/* access(2) asks as the real user and group, and the other groups; nothing else goes by the first two. */
+	if (setgroups(0, NULL) == 0) {
+		if (setresgid(group, -1, -1) == 0 && setresuid(user, -1, -1) == 0) {
+			result = access(folder, W_OK | X_OK);
+			error = errno;
+		}
+		/* Who could become another can become itself. */
+		if (setresuid(was, -1, -1) != 0 || setresgid(was_group, -1, -1) != 0 || setgroups((size_t)count, groups) != 0)
+			abort();
+	}
+	free(groups);
+	errno = error;
+	return result;
 }
 
 int vf_close_range(unsigned int first, unsigned int last)

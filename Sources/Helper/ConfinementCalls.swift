@@ -31,11 +31,10 @@ extension Confinement {
     .call("access"), .call("faccessat"), .call("faccessat2"), .call("getdents64"), .call("getcwd"),
   ]
 
-  /// For a helper with metrics in a file: names of files, in the folder in which Landlock allows it, and the mode that such a
-  /// file has. Making one is opening it.
+  /// For a helper with metrics in a file: names of files, in the folder in which Landlock allows it. Making one is opening it; its
+  /// mode comes with that, because a filter can't tell the file's descriptor from that of a device.
   static let files: [SystemCallFilter.Rule] = [
     .call("rename"), .call("renameat"), .call("renameat2"), .call("unlink"), .call("unlinkat"),
-    .call("fchmod", argument: 1, mask: 0xffff_ffff, is: 0o644),
   ]
 
   /// For a helper with metrics at a socket: answering there, and taking the socket away where Landlock allows it.

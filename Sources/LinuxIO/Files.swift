@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
+internal import CConfinement
 internal import CVFIO
 internal import Glibc
 
@@ -155,6 +156,15 @@ public enum Files {
     let result = unsafe faccessat(AT_FDCWD, folder, W_OK | X_OK, AT_EACCESS)
     let error = errno
     if result != 0 { throw SystemError("writing in", folder, errno: error) }
+  }
+
+  /// Whether a user may make and remove files in a folder, as its group's and no other's. To be called while the process has one
+  /// thread; one that may not become that user finds out nothing.
+  /// - Throws: what making one would fail with.
+  public static func checkWriting(in folder: String, as user: ProcessUser) throws(SystemError) {
+    let result = unsafe vf_may_write(folder, user.uid, user.gid)
+    let error = errno
+    if result != 0 { throw SystemError("writing as user \(user.uid) in", folder, errno: error) }
   }
 
   /// The folder that a path is in.

@@ -7,14 +7,14 @@ internal import Synchronization
 /// removed.
 ///
 /// It takes the place of nothing but a regular file, such as one that a process before this has left, and is removed as long as
-/// it is the same file.
+/// it is the same file. Between a look whether it is and what follows there is a moment: a path is one process's.
 public final class MetricsFile: Sendable {
   /// Its path; the collector takes those that end with `.prom`.
   public let path: String
   /// Where the next page is written. The collector does not take it for a page.
   private let partial: String
-  /// The page that was written last, as device and inode.
-  private let written = Mutex<[UInt64]?>(nil)
+  /// The page that was written last. It stays open, so that no other file gets its inode.
+  private let written = Mutex<Descriptor?>(nil)
 
   /// A file that is not there yet.
   public init(path: String) {
@@ -22,16 +22,33 @@ public final class MetricsFile: Sendable {
     partial = "\(path).partial-\(getpid())"
   }
 
+  /// Lets everybody read the files that this process makes from now on, whatever its umask was: the collector is another user. To
+  /// be called before it is confined.
+  public static func letOthersRead() { umask(0o022) }
+
   /// Finds out whether it can be written, and writes nothing.
-  public func check() throws(SystemError) {
+  /// - Parameter user: who is to write it; nil for this process as it is.
+  public func check(as user: ProcessUser? = nil) throws(SystemError) {
+    let folder = Files.folder(of: path)
     _ = try replaceable()
-    try Files.checkWriting(in: Files.folder(of: path))
+    guard let user else { return try Files.checkWriting(in: folder) }
+    try Files.checkWriting(in: folder, as: user)
+    // In a sticky folder, such as /tmp, only a file's owner and the folder's may put another in its place.
+    guard user.uid != 0, let file = Files.ownership(path), file.owner != user.uid, let around = Files.ownership(folder),
+      around.mode & 0o1000 != 0, around.owner != user.uid
+    else { return }
+    throw SystemError("putting a file of user \(user.uid) in the place of", path, errno: EPERM)
   }
 
   /// Whether the page that was written last is still there.
   public var isThere: Bool {
-    guard let identity = written.withLock({ $0 }) else { return false }
-    return (try? replaceable()) == identity
+    guard let there = try? replaceable() else { return false }
+    return written.withLock { written in
+      switch written {
+      case .some(let file): there == Self.identity(of: file)
+      case .none: false
+      }
+    }
   }
 
   /// Puts a page in the place of the one before.
@@ -41,15 +58,11 @@ public final class MetricsFile: Sendable {
     Files.remove(partial)
     let bytes = Array(page.utf8)
     do throws(SystemError) {
-      let file = try Descriptor.open(partial, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW)
-      // Whatever the umask: the collector is another user.
-      let result = fchmod(file.rawValue, 0o644)
-      let error = errno
-      if result != 0 { throw SystemError("setting the mode of", partial, errno: error) }
+      // Its mode is not changed afterwards: a helper that could would be able to change that of a device, too.
+      let file = try Descriptor.open(partial, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW, mode: 0o644)
       try file.writeAll(bytes.span, at: 0)
-      let identity = try Self.identity(of: partial)
       try Files.rename(partial, to: path)
-      written.withLock { $0 = identity }
+      keep(file)
     } catch {
       Files.remove(partial)
       throw error
@@ -58,6 +71,11 @@ public final class MetricsFile: Sendable {
 
   /// Removes it, unless it is another's by now.
   public func remove() { if isThere { Files.remove(path) } }
+
+  private func keep(_ file: consuming Descriptor) {
+    var kept = Optional(consume file)
+    written.withLock { swap(&$0, &kept) }
+  }
 
   /// The regular file that is there, as device and inode; nil for none.
   /// - Throws: EEXIST for anything else, such as a device node or a link.
@@ -74,6 +92,12 @@ public final class MetricsFile: Sendable {
     let error = errno
     if result != 0 { throw SystemError("looking at", path, errno: error) }
     if status.st_mode & S_IFMT != S_IFREG { throw SystemError("putting a file in the place of", path, errno: EEXIST) }
+    return [UInt64(status.st_dev), UInt64(status.st_ino)]
+  }
+
+  private static func identity(of file: borrowing Descriptor) -> [UInt64]? {
+    var status = stat()
+    guard unsafe fstat(file.rawValue, &status) == 0 else { return nil }
     return [UInt64(status.st_dev), UInt64(status.st_ino)]
   }
 }

@@ -22,6 +22,10 @@ public final class MetricsPlaces: Sendable {
 
   deinit { file?.remove() }
 
+  /// Puts the first page into the file, which says nothing yet, or finds out that it can't be. To be called as whoever writes the
+  /// next ones.
+  public func begin() throws(SystemError) { try file?.write("") }
+
   /// The socket's number, which stays its own; nil for none.
   public var number: Int32? {
     switch listener {

@@ -59,7 +59,7 @@ struct HelperCommand: FerryCommand {
     let ending: HelperServer.Ending
     do {
       var confinement = try confinement()
-      try metrics.check()
+      try metrics.check(as: confinement?.user)
       // Who told systemd's socket wrong is told nothing, and it is served all the same.
       var notifier = (try? ServiceNotifier.take()) ?? nil
       let socket = try source.socket(log) { _ = try? notifier?.ready() }
@@ -76,6 +76,8 @@ struct HelperCommand: FerryCommand {
         Confinement.raiseLimits()
         log(.warning, "UNCONFINED: whoever takes this process over has all that its user has")
       }
+      // The file is the user's that goes on with it.
+      if let places { try metrics.begin(places) }
       // After the confinement, which wants one thread, and before there are others.
       try SignalDesk.open()
       let counts = HelperMetrics(name: metricsName ?? "\(getpid())", version: VFIOFerry.version)

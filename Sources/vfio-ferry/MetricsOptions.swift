@@ -29,31 +29,36 @@ struct MetricsOptions: ParsableArguments {
   private func bits(_ text: String) -> UInt32? { UInt32(text, radix: 8).flatMap { $0 <= 0o777 ? $0 : nil } }
 
   /// Finds out early what could not be written later.
-  func check() throws(CommandFailure) {
+  /// - Parameter user: who is to write the file, and removes the socket; nil for this process as it is.
+  func check(as user: ProcessUser? = nil) throws(CommandFailure) {
     do throws(SystemError) {
-      if let file { try MetricsFile(path: file).check() }
-      if let socket { try Files.checkWriting(in: Files.folder(of: socket)) }
+      if let file { try MetricsFile(path: file).check(as: user) }
+      guard let socket else { return }
+      let folder = Files.folder(of: socket)
+      try Files.checkWriting(in: folder)
+      if let user { try Files.checkWriting(in: folder, as: user) }
     } catch {
       throw .failed("metrics: \(error)")
     }
   }
 
-  /// The places, made ready: what can't be written is found out now. From now on somebody has to answer at the socket.
+  /// The places, with nothing in the file yet (``begin(_:)``). From now on somebody has to answer at the socket.
   /// - Returns: nil where no metrics are wanted.
   func places() throws(CommandFailure) -> MetricsPlaces? {
     let file = file.map { MetricsFile(path: $0) }
+    if file != nil { MetricsFile.letOthersRead() }
     do throws(SystemError) {
-      // The socket first: whose it is can be told, and where it is somebody else's, so is the file.
-      guard let socket else {
-        try file?.write("")
-        return file.map { MetricsPlaces(file: $0) }
-      }
+      // The socket before the file: whose it is can be told, and where it is somebody else's, so is the file.
+      guard let socket else { return file.map { MetricsPlaces(file: $0) } }
       let listener = try StreamListener(path: socket, mode: mode.flatMap(bits) ?? 0o600)
-      // No page yet, and no metrics is a page, too.
-      try file?.write("")
       return MetricsPlaces(file: file, listener: listener)
     } catch {
       throw .failed("metrics: \(error)")
     }
+  }
+
+  /// Begins the file: what can't be written is found out now, by whoever this process is now.
+  func begin(_ places: MetricsPlaces) throws(CommandFailure) {
+    do throws(SystemError) { try places.begin() } catch { throw .failed("metrics: \(error)") }
   }
 }

@@ -82,6 +82,7 @@ struct MonitorCommand: FerryCommand {
   /// Metrics on their way out; nil where none are wanted.
   private func service(_ counts: MonitorMetrics, _ console: Console) throws -> MetricsService? {
     guard let places = try metrics.places() else { return nil }
+    try metrics.begin(places)
     let states = StateReader()
     return try MetricsService(places) {
       counts.page { states.states(of: $0) }

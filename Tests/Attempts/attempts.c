@@ -98,7 +98,8 @@ static int list_root(void) { return result(open("/", O_RDONLY | O_DIRECTORY | O_
 static int make_file(void) { return result(open("/tmp/vfio-ferry-attempt", O_WRONLY | O_CREAT | O_CLOEXEC, 0600)); }
 static int temporary(void) { return result(open("/tmp", O_TMPFILE | O_RDWR | O_CLOEXEC, 0600)); }
 static int remove_file(void) { return result(unlinkat(AT_FDCWD, "/tmp/vfio-ferry-nothing", 0)); }
-static int change_mode(void) { return result(fchmod(STDERR_FILENO, 0666)); }
+/* That of a device's node, to what everybody may read, would be worth the most. */
+static int change_mode(void) { return result(fchmod(STDERR_FILENO, 0644)); }
 static int make_folder(void) { return result(mkdirat(AT_FDCWD, "/tmp/vfio-ferry-attempt", 0700)); }
 
 /* By a call that no handler makes in its place. */

@@ -102,7 +102,7 @@ struct ConfinementTests {
     .enabled(if: FileRules.version > 0))
   func metricsFolders() throws {
     defer { try? FileManager.default.removeItem(atPath: "/tmp/vfio-ferry-attempt") }
-    // ENOENT: it might, and there is nothing. No mode but the file's own is allowed.
+    // ENOENT: it might, and there is nothing.
     for (folders, made) in [(["", "/tmp"], "EACCES"), (["/tmp"], "allowed")] {
       let ended = try Self.run("confined-attempts", [""] + folders)
       for line in ["making a file: \(made)", "removing a file: ENOENT", "changing a mode: EPERM"] {

@@ -17,8 +17,10 @@ struct HelperProcessTests {
   ) throws -> (Process, PacketSocket) {
     let (mine, theirs) = try PacketSocket.pair()
     let process = Process()
-    process.executableURL = Self.products.appendingPathComponent("vfio-ferry")
-    process.arguments = ["helper", "--fd", "0"] + options
+    let program = Self.products.appendingPathComponent("vfio-ferry").path
+    // By a shell, because a umask is a whole process's.
+    process.executableURL = URL(fileURLWithPath: "/bin/sh")
+    process.arguments = ["-c", #"umask 077; exec "$0" "$@""#, program, "helper", "--fd", "0"] + options
     process.environment = ProcessInfo.processInfo.environment.merging(environment) { $1 }
     process.standardInput = FileHandle(fileDescriptor: theirs.descriptor.rawValue)
     if let errors { process.standardError = errors } else { process.standardError = FileHandle.nullDevice }
@@ -134,6 +136,32 @@ struct HelperProcessTests {
     var span = message.mutableSpan
     let size = try descriptor.read(into: &span)
     #expect(String(decoding: message.prefix(size), as: UTF8.self) == "READY=1")
+  }
+
+  @Test(
+    "metrics are the file of the user that it becomes, readable by all whatever the umask, also in a folder where only a file's owner may replace it",
+    .enabled(if: getuid() == 0))
+  func metricsOfUser() throws {
+    // Where that user can get to.
+    let folder = "/tmp/ferry-metrics-\(UUID().uuidString.prefix(8))"
+    try FileManager.default.createDirectory(atPath: folder, withIntermediateDirectories: true)
+    defer { try? FileManager.default.removeItem(atPath: folder) }
+    let open = unsafe chmod(folder, 0o1777)
+    try #require(open == 0)
+    let file = "\(folder)/x.prom"
+    let options = ["--user", "4711:4712", "--metrics", file]
+    let errors = Pipe()
+    let (process, vmm) = try serving(options, errors: errors)
+    // It is there before the first answer; with a page of its own soon after.
+    #expect(Files.ownership(file) == Files.Ownership(owner: 4711, group: 4712, mode: 0o644))
+    let limit = monotonicMicroseconds() + 60_000_000
+    while Files.text(file)?.isEmpty != false, monotonicMicroseconds() < limit { Pause.milliseconds(1) }
+    #expect(Files.text(file)?.contains("vfio_ferry_helper_info") == true)
+    vmm.hangUp()
+    process.waitUntilExit()
+    let text = String(decoding: errors.fileHandleForReading.readDataToEndOfFile(), as: UTF8.self)
+    #expect(process.terminationStatus == 0 && text.isEmpty, "\(text)")
+    #expect(Files.names(in: folder).isEmpty)
   }
 
   @Test("while it waits for its VMM nobody can ask for its metrics in vain, and where they can't be it says at once")

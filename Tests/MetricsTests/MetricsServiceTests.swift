@@ -176,13 +176,57 @@ struct MetricsServiceTests {
     #expect(Files.text(path("x.prom")) == "x 1")
   }
 
-  @Test("a file's mode is what it is, whatever the umask")
+  @Test("another file never has the inode of the one that was written, so it is not taken for that")
+  func inode() throws {
+    defer { try? FileManager.default.removeItem(at: folder) }
+    let (file, other) = (MetricsFile(path: path("x.prom")), MetricsFile(path: path("x.prom")))
+    for _ in 0..<20 {
+      try file.write("one\n")
+      Files.remove(path("x.prom"))
+      try other.write("two\n")
+      #expect(!file.isThere && other.isThere)
+    }
+    file.remove()
+    #expect(Files.text(path("x.prom")) == "two")
+  }
+
+  @Test(
+    "whether another user could write it is found out as that user, and nothing of that stays",
+    .enabled(if: getuid() == 0))
+  func user() async {
+    defer { try? FileManager.default.removeItem(at: folder) }
+    // In a process with one thread that is not this one.
+    await #expect(processExitsWith: .success) {
+      let folder = "/tmp/ferry-user-\(getpid())"
+      guard unsafe mkdir(folder, 0o700) == 0 else { exit(2) }
+      defer { try? FileManager.default.removeItem(atPath: folder) }
+      let user = ProcessUser(uid: 4711, gid: 4712)
+      let file = MetricsFile(path: folder + "/x.prom")
+      func can() -> Bool { (try? file.check(as: user)) != nil }
+      func own(_ path: String, _ uid: uid_t, _ gid: gid_t, _ mode: mode_t) -> Bool {
+        unsafe chown(path, uid, gid) == 0 && chmod(path, mode) == 0
+      }
+      for (uid, gid, mode, expected) in [
+        (0, 0, 0o755, false), (0, 0, 0o775, false), (0, 4712, 0o770, true), (4711, 0, 0o700, true),
+        (0, 0, 0o1777, true),
+      ] as [(uid_t, gid_t, mode_t, Bool)] {
+        guard own(folder, uid, gid, mode), can() == expected else { exit(3) }
+      }
+      // What root has left in a sticky folder can't be replaced; what the user has can.
+      try file.write("one\n")
+      guard !can(), own(file.path, 4711, 4712, 0o644), can() else { exit(4) }
+      guard getuid() == 0, getgid() == 0, geteuid() == 0, getegid() == 0 else { exit(5) }
+    }
+  }
+
+  @Test("everybody can read a file, whatever the umask was")
   func mode() async {
     defer { try? FileManager.default.removeItem(at: folder) }
     await #expect(processExitsWith: .success) {
       let file = MetricsFile(path: "/tmp/ferry-mode-\(getpid()).prom")
       for mask: mode_t in [0, 0o077, 0o777] {
         umask(mask)
+        MetricsFile.letOthersRead()
         try file.write("one\n")
         guard Files.ownership(file.path)?.mode == 0o644 else { exit(1) }
       }

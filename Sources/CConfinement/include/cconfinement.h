@@ -102,6 +102,12 @@ extern const uint64_t vf_capability_sys_admin;
  */
 int vf_become(unsigned int user, unsigned int group);
 
+/*
+ * Whether a user and a group, with no other groups, may make and remove files in a folder: 0, or -1 and what making one would
+ * fail with. 0 as well where this process may not become that user. To be called while the process has one thread.
+ */
+int vf_may_write(const char *folder, unsigned int user, unsigned int group);
+
 /* Closes all descriptors in a range, both ends included. 0, or -1 and errno. */
 int vf_close_range(unsigned int first, unsigned int last);
 
