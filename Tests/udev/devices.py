@@ -34,11 +34,12 @@ class Mtty:
 
 
 class Synthetic:
+    """It counts what is done to it."""
     # Its driver is in no table: that it can be migrated debugfs says, and what else it has nobody does.
     driver, states, dirty = "vfio_synthetic", "stop running stop-copy resuming", None
 
     def __init__(self, number):
-        self.link = self.name = f"udev{number}"
+        self.link = self.name = number if isinstance(number, str) else f"udev{number}"
 
     def make(self):
         os.mkdir(f"{SYNTHETIC}/{self.name}")
@@ -46,6 +47,15 @@ class Synthetic:
 
     def remove(self):
         os.rmdir(f"{SYNTHETIC}/{self.name}")
+
+    def told(self):
+        """What its referee has seen of those who use it. It is reset once as it is made, and each time that somebody binds it."""
+        with open(f"/sys/kernel/debug/vfio_synthetic/{self.name}/referee.json") as file:
+            told = json.load(file)
+        return {name: told[name] for name in ("open", "state", "resets", "arcs", "arcs_refused", "arcs_failed", "bar_quiesced", "config_quiesced")}
+
+
+UNTOUCHED = {"open": False, "state": "running", "resets": 1} | dict.fromkeys(("arcs", "arcs_refused", "arcs_failed", "bar_quiesced", "config_quiesced"), 0)
 
 
 def states(text):
@@ -69,6 +79,8 @@ def look(device):
     if (found.get("VFIO_FERRY_DEVICE"), found.get("VFIO_FERRY_DRIVER"), found.get("VFIO_FERRY_DIRTY")) != (name, device.driver, device.dirty) \
             or states(found.get("VFIO_FERRY_STATES")) != states(device.states) or len(found.get("VFIO_FERRY_TAG", "")) != 16:
         wrong.append(f"properties of {device.name}: {found}")
+    if device.driver == "vfio_synthetic" and device.told() != UNTOUCHED:
+        wrong.append(f"{device.name} was used: {device.told()}")
     return wrong
 
 
@@ -98,11 +110,12 @@ class Monitor:
 class Holder:
     """A program that has a device open and uses it all the time."""
 
-    def __init__(self, name):
+    def __init__(self, name, register=7):
+        self.register = register
         self.process = subprocess.Popen(["device-holder", name], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
         same("somebody holds a device", self.process.stdout.readline(), "ready\n")
         self.answers, self.used, self.goes_on = collections.Counter(), 0, True
-        for command in ("poke 0 7 0x5a", "set pre-copy"):
+        for command in (f"poke 0 {register} 0x5a", "set pre-copy"):
             same(command, self.ask(command), "ok")
         self.thread = threading.Thread(target=self.use)
         self.thread.start()
@@ -114,7 +127,7 @@ class Holder:
 
     def use(self):
         while self.goes_on:
-            self.answers[self.ask("peek 0 7") + " " + self.ask("state").split()[-1]] += 1
+            self.answers[self.ask(f"peek 0 {self.register}") + " " + self.ask("state").split()[-1]] += 1
             time.sleep(0.1)
 
     def ends(self):
@@ -226,7 +239,7 @@ def scraped():
     values = dict(line.rsplit(" ", 1) for line in page.splitlines() if not line.startswith("#"))
     count = 2 * BATCH * TURNS
     events = [values.get(f'vfio_ferry_monitor_events_total{{action="{action}",kind="device"}}') for action in ("add", "remove")]
-    same("events are counted", events, [str(count + 1), str(count + 1)])
+    same("events are counted", events, [str(count + 2), str(count + 2)])
     same("none were lost", values.get("vfio_ferry_monitor_overruns_total"), "0")
     same("devices by driver and state", values.get('vfio_ferry_devices{driver="mtty",state="running"}'), "6")
     until("the file says the same", lambda: f'kind="device"}} {count + 1}\n' in read(METRICS))
@@ -247,8 +260,24 @@ def main():
         deaf = Monitor("--buffer", "1", "--existing")
         deaf.process.send_signal(signal.SIGSTOP)
         until("it stands still", lambda: read(f"/proc/{deaf.process.pid}/stat").rsplit(")", 1)[1].split()[0] == "T")
+        counting = Synthetic("held")
+        counting.make()
+        until(counting.link, lambda: os.path.exists(f"{LINKS}/{counting.link}"))
+        settle()
+        same("nobody has used a device that has just appeared", counting.told(), UNTOUCHED)
+        # Its scratch registers begin there.
+        second = Holder(counting.name, 0x10)
+        used = counting.told()
+        same("its holder has", (used["open"], used["state"], used["resets"] > 1), (True, "pre-copy", True))
         come_and_go()
         manager()
+        # Its event once more.
+        node = os.path.realpath(f"{LINKS}/{counting.link}")
+        run("udevadm", "trigger", "--settle", node)
+        same("a device that is held keeps its properties", entry(node).get("VFIO_FERRY_DRIVER"), "vfio_synthetic")
+        same("and nobody but its holder has used it", counting.told(), used)
+        second.ends()
+        counting.remove()
         leftovers(before)
         holder.ends()
         # One goes that was there and one comes, of which the one that could not listen hears nothing in time.
@@ -264,8 +293,8 @@ def main():
             extra = (kind != "synthetic" and 1) or 0
             same(f"the monitor tells of each {kind} that comes", told[kind, "add"], count + extra)
             same(f"and of each {kind} that goes", told[kind, "remove"], count)
-        same("the monitor tells of each group", (told["group", "add"], told["group", "remove"]), (2 * count + 1, 2 * count + 1))
-        same("and of what else there was", (told["other", "remove"], told["other", "change"]), (1, 1))
+        same("the monitor tells of each group", (told["group", "add"], told["group", "remove"]), (2 * count + 2, 2 * count + 2))
+        same("and of what else there was", [told["other", action] for action in ("add", "remove", "change")], [1, 2, 2])
     with part("overrun"):
         deaf.process.send_signal(signal.SIGCONT)
         until("it has looked again", lambda: any(line.get("name") == stays.name and line["kind"] == "device" for line in deaf.lines()))

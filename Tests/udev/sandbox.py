@@ -17,11 +17,16 @@ def journal():
     return run("journalctl", "--no-pager", "-q", "-o", "cat", "-u", UNIT).splitlines()
 
 
-def start(*words):
-    """Runs the unit; with other words for its program, below the same restrictions. Its exit status, and what it said."""
+def say(*words):
+    """Gives the unit other words for its program; without any, its own."""
     os.makedirs(OVER, exist_ok=True)
     put(f"{OVER}/words.conf", f"[Service]\nExecStart=\nExecStart=/usr/bin/vfio-ferry prepare {' '.join(words)}" if words else "")
     run("systemctl", "daemon-reload")
+
+
+def start(*words):
+    """Runs the unit; with other words for its program, below the same restrictions. Its exit status, and what it said."""
+    say(*words)
     before = len(journal())
     started = subprocess.run(["systemctl", "start", UNIT], capture_output=True)
     # A unit that has failed is kept until then; what has not failed systemd may have forgotten.
@@ -63,6 +68,42 @@ def nvme():
     check("all of it is undone", status == 0 and drivers() == [] and read(f"{FUNCTION}/sriov_numvfs") == "0" and records() == [], said)
 
 
+def comes_back():
+    """Its driver goes and comes back while it is prepared."""
+    driver = os.path.basename(os.path.realpath(f"{FUNCTION}/driver"))
+
+    def rebind():
+        # What udev starts then.
+        say()
+        put(f"{FUNCTION}/driver/unbind", ADDRESS)
+        settle()
+        same("no driver, and still written down", (os.path.exists(f"{FUNCTION}/driver"), len(records())), (False, 1))
+        left = drivers()
+        put(f"/sys/bus/pci/drivers/{driver}/bind", ADDRESS)
+        settle()
+        until("systemd is idle", lambda: run("systemctl", "list-jobs", "--no-legend").strip() == "")
+        return left
+
+    def undone(what):
+        status, said = start(ADDRESS, "--undo")
+        check(what, status == 0 and drivers() == [] and read(f"{FUNCTION}/sriov_numvfs") == "0" and records() == [], said)
+
+    start()
+    left = rebind()
+    print(f"   without a driver it has functions of {left}", flush=True)
+    same("what is configured is so again", (drivers(), len(records())), (["vfio-pci"] * 2, 1))
+    undone("one way back undoes both")
+    put("/etc/vfio-ferry/prepare.d/lab.toml", 'pf = "0000:00:00.0"\nvfs = 1')
+    start(ADDRESS, "--vfs", "2", "--driver", "vfio-pci")
+    rebind()
+    undone("what no file names is undone, though its driver was another meanwhile")
+    start(ADDRESS, "--vfs", "2", "--driver", "vfio-pci")
+    rebind()
+    # As drivers do that take their functions along.
+    put(f"{FUNCTION}/sriov_numvfs", "0")
+    undone("where the functions have gone only the record goes")
+
+
 def nic():
     put("/sys/bus/netdevsim/new_device", "79 1")
     # udevd gives its interface another name.
@@ -98,6 +139,8 @@ def module():
 def main():
     with part("nvme"):
         nvme()
+    with part("back"):
+        comes_back()
     with part("nic"):
         nic()
     with part("module"):
