@@ -67,7 +67,7 @@ private func benchHelperStart(_ program: String) throws -> Bool {
   }
   let ratios = zip(mine, plain).map { $0 / $1 }
   print(
-    "vfio-ferry helper from its start to the reply of HELLO, confined: \(decimals(median(ratios), 1)) times a bare C echo "
+    "vfio-ferry helper from its start to the reply of HELLO, confined: \(decimals(median(ratios), 1)) times ferry-bench as an echo "
       + "(medians \(decimals(median(mine) / 1000)) ms against \(decimals(median(plain) / 1000)) ms; half of the rounds "
       + "\(decimals(mine.sorted()[mine.count / 4] / 1000)) to \(decimals(mine.sorted()[mine.count * 3 / 4] / 1000)) ms)"
   )

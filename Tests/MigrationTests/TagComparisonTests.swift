@@ -111,14 +111,18 @@ struct TagComparisonTests {
     for policy in TagPolicy.allCases { #expect(comparison.refusals(under: policy) == []) }
   }
 
+  /// Two tags that differ as a pair says.
+  private static func tags(of pair: TagPair) -> (source: CompatibilityTag, destination: CompatibilityTag) {
+    var source = connectX()
+    for (field, value) in pair.source { source[field] = value }
+    var destination = source
+    destination[pair.field] = pair.value
+    return (source, destination)
+  }
+
   @Test("each difference has its verdict under both policies, and its reason", arguments: TagPair.all)
   func matrix(pair: TagPair) throws {
-    var (source, destination) = (Self.connectX(), Self.connectX())
-    for (field, value) in pair.source {
-      source[field] = value
-      destination[field] = value
-    }
-    destination[pair.field] = pair.value
+    let (source, destination) = Self.tags(of: pair)
     let comparison = TagComparison(source: source, destination: destination)
     let found = comparison.findings.filter { $0.relation != .equal }
     let finding = try #require(found.first)
@@ -146,12 +150,7 @@ struct TagComparisonTests {
     "what peers know the guest by is warned of where it refuses nothing, unless the source does not say",
     arguments: TagPair.all)
   func warnings(pair: TagPair) {
-    var (source, destination) = (Self.connectX(), Self.connectX())
-    for (field, value) in pair.source {
-      source[field] = value
-      destination[field] = value
-    }
-    destination[pair.field] = pair.value
+    let (source, destination) = Self.tags(of: pair)
     let comparison = TagComparison(source: source, destination: destination)
     let known: [TagField] = [.mac, .vlan, .spoofCheck, .trust, .eswitchMode, .eswitchRules]
     for policy in TagPolicy.allCases {
