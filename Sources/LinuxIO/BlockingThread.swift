@@ -57,7 +57,8 @@ public final class BlockingThread: Sendable {
   }
 }
 
-/// A pause for the eyes of a person who watches. Nothing waits by it.
+/// A pause where there is nothing to wait for: for the eyes of a person who watches, and before a kernel is asked again
+/// that was busy.
 public enum Pause {
   /// Waits for this many milliseconds, at most 4,294,967.
   public static func milliseconds(_ count: UInt32) { usleep(count * 1000) }

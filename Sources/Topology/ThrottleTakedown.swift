@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
+internal import LinuxIO
 internal import Migration
 
 /// Takes away what a limiter has set: for the limiter itself, and for what a process left that is gone. What is not there
@@ -36,18 +37,42 @@ struct ThrottleTakedown {
     return failures
   }
 
+  /// How often a qdisc is asked to go that has requests under way, and how many milliseconds pass in between: a second in
+  /// all. Such a request takes microseconds, and longer only where it loads a module.
+  private static let patience = (attempts: 100, pause: UInt32(10))
+
+  /// While anybody asks for the filters of a qdisc, or adds one, the kernel does not let it go (EBUSY). So it is asked again,
+  /// and looked at again before: what was under way may have been a filter.
+  ///
   /// Between the last look and the removal somebody may add a filter, and it goes too: the kernel can't be asked to remove
   /// a qdisc only where it is empty.
   private func removeHooks(of place: ThrottleRecord.PlacedFilter, _ cookie: Cookie) throws(StepError) {
-    guard let holder = try hooks(of: place), holder.kind == HookHolder.bothHooks, !holder.isShared else { return }
+    var attempt = 1
+    while try isOursAlone(place, cookie) {
+      let isGone = try step("removing the qdisc", place) { () throws(NetlinkError) in
+        do throws(NetlinkError) {
+          try network.removeClsact(from: place.interface.index)
+          return true
+        } catch {
+          guard error.errno == .busy, attempt < Self.patience.attempts else { throw error }
+          return false
+        }
+      }
+      if isGone != false { return }
+      Pause.milliseconds(Self.patience.pause)
+      attempt += 1
+    }
+  }
+
+  /// Whether there is a qdisc at a place, and nobody but us uses it.
+  private func isOursAlone(_ place: ThrottleRecord.PlacedFilter, _ cookie: Cookie) throws(StepError) -> Bool {
+    guard let holder = try hooks(of: place), holder.kind == HookHolder.bothHooks, !holder.isShared else { return false }
     for hook in [TrafficHook.ingress, .egress] {
       guard let survey = try survey(hook, of: place, cookie), survey.own == nil,
         survey.others == 0, survey.kin == 0
-      else { return }
+      else { return false }
     }
-    try step("removing the qdisc", place) { () throws(NetlinkError) in
-      try network.removeClsact(from: place.interface.index)
-    }
+    return true
   }
 
   private func hooks(of place: ThrottleRecord.PlacedFilter) throws(StepError) -> HookHolder? {

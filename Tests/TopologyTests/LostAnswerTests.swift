@@ -18,6 +18,10 @@ private final class LossyNetwork: NetworkControl {
     var most: Int?
     /// Requests since the last ``lose(_:andNext:)``.
     var requests = 0
+    /// How often the qdisc has requests under way when it is to go, and what these do.
+    var busy: (times: Int, adds: Int) = (0, 0)
+    /// Filters of others at the ingress.
+    var others = 0
     /// What others do between the next answer to ``hooks(of:)`` and what its caller does then.
     var afterHooks: (@Sendable () -> Void)?
   }
@@ -43,10 +47,22 @@ private final class LossyNetwork: NetworkControl {
     return try ask { $0.isHooked ? HookHolder(kind: HookHolder.bothHooks, isShared: false) : nil }
   }
   func addClsact(to interface: Int32) throws(NetlinkError) { try ask { $0.isHooked = true } }
-  func removeClsact(from interface: Int32) throws(NetlinkError) { try ask { $0.isHooked = false } }
+  func removeClsact(from interface: Int32) throws(NetlinkError) {
+    let isBusy = try ask { state in
+      guard state.busy.times > 0 else {
+        state.isHooked = false
+        return false
+      }
+      state.busy.times -= 1
+      state.others += state.busy.adds
+      return true
+    }
+    if isBusy { throw NetlinkError(errno: .busy, words: "requests under way") }
+  }
   func survey(_ hook: TrafficHook, of interface: Int32, for cookie: Cookie) throws(NetlinkError) -> HookSurvey {
     try ask { state in
       var survey = HookSurvey(own: nil, others: 0, kin: 0, freePreference: 1, firstOther: nil)
+      if hook == .ingress { survey.others = state.others }
       if hook == .egress, let filter = state.filter, filter.rule.rate.cookie == cookie {
         survey.own = HookSurvey.Own(
           kind: "matchall", preference: 1, info: 0, handle: 1, inHardware: false, police: 1,
@@ -175,6 +191,31 @@ struct LostAnswerTests {
     }
     #expect(!hasTraces && folder.folder.names.isEmpty)
   }
+
+  @Test("a qdisc with requests under way is asked again, and stays where they have added a filter; not for ever")
+  func busy() throws {
+    let limiter = limiter(.police)
+    try limiter.limit(to: 1_250_000)
+    network.state.withLock { $0.busy = (3, 0) }
+    try limiter.restore()
+    #expect(!hasTraces && folder.folder.names.isEmpty)
+
+    try limiter.limit(to: 1_250_000)
+    network.state.withLock { $0.busy = (1, 1) }
+    try limiter.restore()
+    #expect(network.state.withLock { $0.isHooked && $0.filter == nil } && folder.folder.names.isEmpty)
+
+    network.state.withLock { ($0.isHooked, $0.others) = (false, 0) }
+    try limiter.limit(to: 1_250_000)
+    network.state.withLock { $0.busy = (.max, 0) }
+    let error = #expect(throws: RateLimiterError.self) { try limiter.restore() }
+    #expect(error.map { "\($0)" }?.contains("EBUSY") == true)
+    #expect(inForce == nil && folder.folder.names.count == 1, "the filter is gone, the qdisc is on record")
+    network.state.withLock { $0.busy = (0, 0) }
+    try limiter.restore()
+    #expect(!hasTraces && folder.folder.names.isEmpty)
+  }
+
   @Test("a qdisc whose maker leaves while it is looked at is still taken away by the last of us")
   func makerLeaves() throws {
     let (maker, limiter) = (limiter(.police), limiter(.police))
