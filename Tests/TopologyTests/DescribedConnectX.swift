@@ -15,7 +15,7 @@ final class DescribedConnectX: PreparationHost {
   let host: FixtureHost
   let device: PhysicalFunction
   let system: SystemPreparationHost
-  private let network: Network
+  let network: Network
 
   /// What goes wrong, and when.
   struct Fault: Hashable {
@@ -34,7 +34,10 @@ final class DescribedConnectX: PreparationHost {
   }
   private let course = Mutex(Course())
 
-  init(aliases: String = DescribedConnectX.aliases) throws {
+  /// - Parameter speaking: who asks its switch and its ports; they themselves, where nobody is named.
+  init(
+    aliases: String = DescribedConnectX.aliases, speaking: (Network) throws -> any NetworkPreparation = { $0 }
+  ) throws {
     host = try FixtureHost(
       text: """
         iommu on
@@ -68,7 +71,7 @@ final class DescribedConnectX: PreparationHost {
     device = try PhysicalFunction(named: Self.name, root: host.root)
     network = Network()
     system = SystemPreparationHost(
-      device: device, root: host.root, network: network, holders: { _ in [] }, addresses: { [:] })
+      device: device, root: host.root, network: try speaking(network), holders: { _ in [] }, addresses: { [:] })
   }
 
   static let aliases = """
@@ -213,18 +216,20 @@ final class DescribedConnectX: PreparationHost {
 
 extension DescribedConnectX {
   /// The switch and its ports. What was set for a function is there again when the function is.
-  private final class Network: NetworkPreparation {
-    private struct Port {
+  final class Network: NetworkPreparation {
+    struct Port {
       var mac: [UInt8] = [0, 0, 0, 0, 0, 0]
       var isMigratable = false
       var isBound = false
     }
-    private struct Switch {
+    struct Switch {
       var mode = SwitchMode.legacy
       var count = 0
       var ports = [Port](repeating: Port(), count: 8)
     }
     private let state = Mutex(Switch())
+
+    var current: Switch { state.withLock { $0 } }
 
     var mode: String { state.withLock { $0.mode.rawValue } }
     func port(_ number: Int) -> String {

@@ -9,13 +9,23 @@ import Testing
 /// A conversation over netlink as a file of Tests/TopologyFixtures/Exchanges has it: each request must be the next one there.
 final class WrittenConversation: NetlinkConversation {
   /// A message; nil stands for a byte that differs each time.
-  private struct Message {
+  struct Message {
     var title: String
     var line: Int
     var isRequest: Bool
     /// Of an answer: which one of the file's it is, from 0.
     var number = 0
     var bytes: [UInt8?] = []
+
+    /// Whether a request is this one.
+    func isSame(as request: [UInt8]) -> Bool {
+      bytes.count == request.count && zip(bytes, request).allSatisfy { $0 == nil || $0 == $1 }
+    }
+
+    /// An answer to a request: nlmsg_seq and nlmsg_pid are at 8, and in a refusal again at 28, in the request's header.
+    func bytes(answering request: [UInt8]) -> [UInt8] {
+      bytes.enumerated().map { place, byte in byte ?? request[place < 16 ? place : place - 20] }
+    }
   }
 
   /// Something to be changed in what is answered.
@@ -45,7 +55,7 @@ final class WrittenConversation: NetlinkConversation {
   private static let read = Mutex<[String: [Message]]>([:])
 
   /// The messages of a file, which is read once.
-  private static func messages(of name: String) throws -> [Message] {
+  static func messages(of name: String) throws -> [Message] {
     if let messages = read.withLock({ $0[name] }) { return messages }
     let file = URL(fileURLWithPath: #filePath).deletingLastPathComponent()
       .appendingPathComponent("../TopologyFixtures/Exchanges/\(name).netlink")
@@ -74,6 +84,10 @@ final class WrittenConversation: NetlinkConversation {
     return messages
   }
 
+  static func hexadecimal(_ bytes: [UInt8]) -> String {
+    bytes.map { ($0 < 16 ? "0" : "") + String($0, radix: 16) }.joined(separator: " ")
+  }
+
   func take(request: [UInt8]) {
     course.withLock { course in
       course.request = request
@@ -81,11 +95,9 @@ final class WrittenConversation: NetlinkConversation {
         course.complaints.append("nothing more is asked, and now \(request)")
         return
       }
-      let same =
-        expected.bytes.count == request.count && zip(expected.bytes, request).allSatisfy { $0 == nil || $0 == $1 }
-      if !same {
-        let asked = request.map { ($0 < 16 ? "0" : "") + String($0, radix: 16) }.joined(separator: " ")
-        course.complaints.append("line \(expected.line) (\(expected.title)) is not what is asked: \(asked)")
+      if !expected.isSame(as: request) {
+        course.complaints.append(
+          "line \(expected.line) (\(expected.title)) is not what is asked: \(Self.hexadecimal(request))")
       }
     }
   }
@@ -94,8 +106,7 @@ final class WrittenConversation: NetlinkConversation {
     course.withLock { course in
       guard let next = course.messages.first, !next.isRequest else { return nil }
       course.messages.removeFirst()
-      // nlmsg_seq and nlmsg_pid are at 8, and in a refusal again at 28, in the request's header.
-      var bytes = next.bytes.enumerated().map { place, byte in byte ?? course.request[place < 16 ? place : place - 20] }
+      var bytes = next.bytes(answering: course.request)
       if let change, change.answer == next.number { change.change(&bytes) }
       return bytes
     }
@@ -139,6 +150,8 @@ struct NetlinkExchangeTests {
       try network.isMigratable(function: 1, bus: "pci", device: device)
     }
     try network.setMigratable(of: port, false)
+    try network.setAddress(of: port, try #require(MACAddress("00:00:00:00:00:00")))
+    try network.setSwitchMode(bus: "pci", device: device, .legacy)
     conversation.end()
   }
 
