@@ -242,7 +242,8 @@ def scraped():
     same("events are counted", events, [str(count + 2), str(count + 2)])
     same("none were lost", values.get("vfio_ferry_monitor_overruns_total"), "0")
     same("devices by driver and state", values.get('vfio_ferry_devices{driver="mtty",state="running"}'), "6")
-    until("the file says the same", lambda: f'kind="device"}} {count + 1}\n' in read(METRICS))
+    totals = [f'vfio_ferry_monitor_events_total{{action="{action}",kind="device"}} {count + 2}\n' for action in ("add", "remove")]
+    until("the file says the same", lambda: all(total in read(METRICS) for total in totals))
 
 
 def main():
