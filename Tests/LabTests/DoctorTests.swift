@@ -7,12 +7,16 @@ extension LabTests {
   /// The doctor on a real kernel, which has all that its emulated devices need: what is broken here is broken for real.
   @Suite(.serialized, .enabled(if: Lab.isHere))
   struct DoctorTests {
-    @Test("of this kernel nothing is wrong but that it does not say how it was configured, and no device notices")
+    @Test(
+      "of this kernel nothing is wrong but that its configuration is nowhere, and no iommufd tracks mdevs; none notices"
+    )
     func good() throws {
       let device = try Synthetic("examined", ["iommu": "own"])
       defer { device.remove() }
       let found = try Examined([])
-      #expect(found.status == 6 && found.wrong == ["kernel-configuration unknown"], "\(found)")
+      #expect(found.wrong == ["kernel-configuration unknown", "dirty-tracking warning"], "\(found)")
+      #expect(found.status == 5 && found.state("dirty-tracking", device.node) == nil)
+      for mtty in Lab.mtty { #expect(found.state("dirty-tracking", mtty) == "warning") }
       #expect(Set(found.devices).isSuperset(of: Lab.mtty + [device.node]))
       for condition in ["driver", "node", "node-access", "migration"] {
         #expect(found.state(condition, Lab.mtty[0]) == "ok" && found.state(condition, device.node) == "ok")
