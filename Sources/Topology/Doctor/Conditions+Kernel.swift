@@ -158,7 +158,7 @@ extension Condition {
     }
     guard host.container != nil else {
       let remedy = "modprobe vfio; \(making("\(host.root.sys)/class/misc/vfio/dev"))"
-      return host.configuration == nil
+      return host.configuration == nil && type1 == .unknown
         ? .unknown("there is no \(path), and nothing tells whether there could be", remedy)
         : .missing("there is no \(path)", remedy)
     }
