@@ -28,6 +28,15 @@ extension DoctorCase {
       $0.host.files["\(DoctorHost.home(0, function: 0))/sriov_totalvfs"] = "0"
     },
     DoctorCase(
+      "the firmware of a physical function offers fewer than its file wants", "function", .missing,
+      evidence: "and offers 8 virtual ones (sriov_totalvfs), where",
+      remedy: "mlxconfig -d 0000:16:00.0 set NUM_OF_VFS=16, then mlxfwreset"
+    ) {
+      $0 = .physical
+      $0.host.files["\(DoctorHost.home(0, function: 0))/sriov_numvfs"] = "0"
+      $0.host.files["etc/vfio-ferry/prepare.d/nic.toml"] = "pf = \"0000:16:00.0\"\nvfs = 16"
+    },
+    DoctorCase(
       "a physical function's firmware is too old for its virtual ones", "firmware", .missing, evidence: "28.39.3004",
       remedy: "mlxfwmanager", of: .physical
     ) { $0.replace("rdma mlx5_0 at=16:00.0 firmware=28.41.1000", "rdma mlx5_0 at=16:00.0 firmware=28.39.3004") },

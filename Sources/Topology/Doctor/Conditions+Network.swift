@@ -117,9 +117,15 @@ extension Condition {
     let evidence = "\(device.record.sysfs) has no physfn: it is a physical function"
     let preparing = "vfio-ferry prepare \(device.address) --vfs N, and give the guest one of these"
     if let offered = device.offeredFunctions, offered > 0 {
+      let offer = "\(evidence), and offers \(offered) virtual ones (sriov_totalvfs)"
+      if let file = device.preparation, file.wish.functions > offered {
+        let wanted = file.wish.functions
+        return .missing(
+          "\(offer), where \(file.path) wants \(wanted)",
+          "\(setting("NUM_OF_VFS=\(wanted)", of: device)); then vfio-ferry prepare \(device.address)")
+      }
       return .missing(
-        "\(evidence), and offers \(offered) virtual ones (sriov_totalvfs)",
-        "\(preparing); where \(offered) are too few, before that: \(setting("NUM_OF_VFS=N", of: device))")
+        offer, "\(preparing); where \(offered) are too few, before that: \(setting("NUM_OF_VFS=N", of: device))")
     }
     let offers =
       device.offeredFunctions == nil ? "its firmware has no SR-IOV: there is no" : "its firmware offers none: 0 in"

@@ -101,6 +101,9 @@ public struct HostExamination: Sendable {
     let card = "\(root.sys)/bus/pci/devices/\(device.card)"
     device.offeredFunctions = Attribute.text("\(card)/sriov_totalvfs").flatMap { Int($0) }
     if device.place != nil { device.siblings = Files.names(in: card).count { $0.hasPrefix("virtfn") } }
+    if device.isConnectX, let physical = try? PhysicalFunction(named: device.card, root: root) {
+      device.preparation = try? PreparationFile.find(physical, in: PreparationFile.folder(root: root), root: root)
+    }
     askNetwork(&device)
     return device
   }

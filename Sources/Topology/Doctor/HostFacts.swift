@@ -95,6 +95,8 @@ public struct DeviceFacts: Sendable {
   public var siblings = 0
   /// How many the firmware of its physical one, or its own where it is one, lets it have; nil where it has no SR-IOV.
   public var offeredFunctions: Int?
+  /// The file that prepares its physical function, which says how many are wanted; nil where none does.
+  public var preparation: PreparationFile?
   /// The firmware that runs; nil where nobody says.
   public var firmware: String?
   /// The link layers of its NIC's ports, as the RDMA device of the physical function has them; empty where nobody says.
