@@ -122,7 +122,8 @@ extension PCITree {
     guard let owner = physical.function else {
       return QuiescingAssumption(
         device: function.address, kind: .sharedPath, state: .unknown,
-        evidence: "its physical function \(physical.address) is not there to be looked at")
+        evidence: "its physical function \(physical.address) is not there to be looked at",
+        remedy: "look at it where its physical function is: on the host itself")
     }
     let mine = function.parent ?? function.hostBridge
     let theirs = owner.parent ?? owner.hostBridge

@@ -61,6 +61,8 @@ final class DirtyTracking {
     case .errno(.invalidArgument), .errno(.busy):
       "; a log that is running already gives this answer: the VMM migrates (then leave it alone), or a dirty that was "
         + "killed has left it (then --turn-off). If neither, the device can't watch these ranges"
+    case .errno(.notSupported):
+      "; mlx5 answers so where its firmware's log can't take in as much as the ranges are together"
     case .errno(.outOfRange), .beyondLimits: "; name with --range only what is guest memory"
     default: ""
     }

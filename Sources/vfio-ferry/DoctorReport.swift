@@ -65,12 +65,12 @@ struct DoctorReport {
   /// What was not judged, by what has to be given for it.
   private var unasked: [(need: String, conditions: [String])] {
     var listed: [(need: String, conditions: [String])] = []
-    for condition in diagnosis.unasked {
-      guard let need = condition.need?.rawValue else { continue }
+    for unasked in diagnosis.unasked {
+      let need = unasked.need.rawValue
       if let place = listed.firstIndex(where: { $0.need == need }) {
-        listed[place].conditions.append(condition.key)
+        listed[place].conditions.append(unasked.condition)
       } else {
-        listed.append((need, [condition.key]))
+        listed.append((need, [unasked.condition]))
       }
     }
     return listed
@@ -90,8 +90,8 @@ struct DoctorReport {
           ])
         }),
       "not_judged": .array(
-        diagnosis.unasked.map { condition in
-          .object(["condition": .string(condition.key), "needs": JSON(condition.need?.rawValue)])
+        diagnosis.unasked.map { unasked in
+          .object(["condition": .string(unasked.condition), "needs": .string(unasked.need.rawValue)])
         }),
     ])
   }

@@ -7,12 +7,16 @@ extension LabTests {
   /// The doctor on a real kernel, which has all that its emulated devices need: what is broken here is broken for real.
   @Suite(.serialized, .enabled(if: Lab.isHere))
   struct DoctorTests {
-    @Test("of this kernel nothing is wrong but that it does not say how it was configured, and no device notices")
+    @Test(
+      "of this kernel nothing is wrong but that its configuration is nowhere, and no iommufd tracks mdevs; none notices"
+    )
     func good() throws {
       let device = try Synthetic("examined", ["iommu": "own"])
       defer { device.remove() }
       let found = try Examined([])
-      #expect(found.status == 6 && found.wrong == ["kernel-configuration unknown"], "\(found)")
+      #expect(found.wrong == ["kernel-configuration unknown", "dirty-tracking warning"], "\(found)")
+      #expect(found.status == 5 && found.state("dirty-tracking", device.node) == nil)
+      for mtty in Lab.mtty { #expect(found.state("dirty-tracking", mtty) == "warning") }
       #expect(Set(found.devices).isSuperset(of: Lab.mtty + [device.node]))
       for condition in ["driver", "node", "node-access", "migration"] {
         #expect(found.state(condition, Lab.mtty[0]) == "ok" && found.state(condition, device.node) == "ok")
@@ -33,12 +37,40 @@ extension LabTests {
     func node() throws {
       let device = try Synthetic("hidden")
       defer { device.remove() }
-      let aside = device.node + ".aside"
-      try Files.rename(device.node, to: aside)
-      let found = try Examined([device.node])
-      try Files.rename(aside, to: device.node)
-      #expect(found.status == 3 && found.wrong.contains("node missing"), "\(found)")
-      #expect(found.wrong.filter { $0.hasSuffix("missing") } == ["node missing"], "\(found)")
+      try Self.without(device.node) {
+        let found = try Examined([device.node])
+        #expect(found.status == 3 && found.wrong.contains("node missing"), "\(found)")
+        #expect(found.wrong.filter { $0.hasSuffix("missing") } == ["node missing"], "\(found)")
+      }
+    }
+
+    @Test("without an iommufd the way by groups is judged, and what is foretold of it comes true")
+    func groups() throws {
+      let device = try Synthetic("grouped", ["iommu": "own"])
+      defer { device.remove() }
+      func opens(_ way: [String]) throws -> Bool { try Lab.ferry(["show", "--probe", device.node] + way).status == 0 }
+      try Self.without("/dev/iommu") {
+        let found = try Examined([device.node])
+        // Which states a synthetic device has, its driver's name does not say.
+        let others = ["kernel-configuration unknown", "quiescing unknown"]
+        #expect(found.wrong.filter { !others.contains($0) } == ["iommufd warning"], "\(found)")
+        #expect(found.state("container", nil) == "ok" && found.state("container-access", nil) == "ok", "\(found)")
+        #expect(found.evidence("node", device.node)?.contains("that of its group") == true, "\(found)")
+        #expect(try opens(["--group"]) && !opens([]))
+        try Self.without("/dev/vfio/vfio") {
+          let found = try Examined([device.node])
+          #expect(found.state("container", nil) == "missing" && found.state("node", device.node) == "ok", "\(found)")
+          #expect(try !opens(["--group"]))
+        }
+      }
+    }
+
+    /// Does something while a node is not there.
+    private static func without(_ node: String, _ body: () throws -> Void) throws {
+      try Files.rename(node, to: node + ".aside")
+      let result = Result { try body() }
+      try Files.rename(node + ".aside", to: node)
+      try result.get()
     }
 
     @Test("of another process the kernel's own answer to open(2) is foretold, before and after the nodes' modes change")

@@ -8,7 +8,7 @@ public struct DoctorHost: Sendable {
   public var tree: String
   /// Files below the host's root, with their text.
   public var files: [String: String]
-  /// What is not there although the tree has it: files and folders.
+  /// What is not there although the tree has it: files, folders and links. Others may be put in their place.
   public var absent: [String] = []
   /// Links, and the paths that they lead to.
   public var links: [String: String]
@@ -37,6 +37,8 @@ public struct DoctorHost: Sendable {
 
   /// The addresses of the functions that are to be moved.
   public static let functions = ["0000:16:00.2", "0000:17:00.2"]
+  /// Their IOMMU groups.
+  public static let groups = [5, 9]
   /// Where the root of both is in sysfs.
   private static let homes = [
     "sys/devices/pci0000:15/0000:15:01.0/0000:16:00", "sys/devices/pci0000:15/0000:15:03.0/0000:17:00",
@@ -58,6 +60,9 @@ public struct DoctorHost: Sendable {
       # CONFIG_AMD_IOMMU is not set
       CONFIG_IOMMUFD=y
       CONFIG_VFIO=m
+      CONFIG_VFIO_GROUP=y
+      CONFIG_VFIO_CONTAINER=y
+      CONFIG_VFIO_IOMMU_TYPE1=m
       CONFIG_VFIO_DEVICE_CDEV=y
       CONFIG_VFIO_PCI=m
       CONFIG_VFIO_PCI_DMABUF=y
@@ -65,6 +70,7 @@ public struct DoctorHost: Sendable {
       """,
       "\(modules)/modules.dep": """
       kernel/drivers/vfio/vfio.ko.xz:
+      kernel/drivers/vfio/vfio_iommu_type1.ko.xz: kernel/drivers/vfio/vfio.ko.xz
       kernel/drivers/vfio/pci/vfio-pci.ko.xz: kernel/drivers/vfio/vfio.ko.xz
       kernel/drivers/vfio/pci/mlx5/mlx5-vfio-pci.ko.xz: kernel/drivers/vfio/vfio.ko.xz
       """,
@@ -75,10 +81,15 @@ public struct DoctorHost: Sendable {
       alias vfio_pci:v000015B3d0000101Esv*sd*bc*sc*i* mlx5_vfio_pci
       """,
       "sys/module/vfio/refcnt": "2",
+      "sys/module/vfio_iommu_type1/refcnt": "0",
+      "sys/class/iommu/dmar0/intel-iommu/cap": "d2008c40660462",
       "sys/class/iommu/dmar0/intel-iommu/ecap": "ee9e86f050df",
       "sys/kernel/mm/hugepages/hugepages-2048kB/nr_hugepages": "512",
       "sys/kernel/mm/hugepages/hugepages-1048576kB/nr_hugepages": "0",
+      "sys/kernel/mm/transparent_hugepage/enabled": "always [madvise] never",
+      "sys/kernel/mm/transparent_hugepage/hpage_pmd_size": "2097152",
       "dev/iommu": "",
+      "dev/vfio/vfio": "",
       // Nobody's own: who may open what is a matter of the nodes' modes.
       "proc/self/status":
         "Name:\tvmm\nUid:\t4242\t4242\t4242\t4242\nGid:\t4242\t4242\t4242\t4242\nGroups:\t36 107\nCapEff:\t0",
@@ -88,12 +99,15 @@ public struct DoctorHost: Sendable {
       "sys/fs/cgroup/machine.slice/guest.scope/memory.max": "max",
     ]
     links = [:]
-    modes = ["dev/iommu": 0o666]
+    modes = ["dev/iommu": 0o666, "dev/vfio/vfio": 0o666]
     for (nic, address) in Self.functions.enumerated() {
       let (virtual, physical) = (Self.home(nic, function: 2), Self.home(nic, function: 0))
       files["\(virtual)/modalias"] = modalias
       files["sys/kernel/debug/vfio/\(address)/migration/state"] = "RUNNING"
       links["\(virtual)/iommu"] = "sys/class/iommu/dmar0"
+      files["\(physical)/sriov_totalvfs"] = "8"
+      files["dev/vfio/\(Self.groups[nic])"] = ""
+      modes["dev/vfio/\(Self.groups[nic])"] = 0o666
       modes["dev/vfio/devices/vfio\(nic)"] = 0o666
       // The physical function's own interface, and the representor of its first function.
       for (name, port) in [("uplink\(nic)", "p0"), ("rep\(nic)", "pf0vf0")] {
@@ -109,9 +123,9 @@ public struct DoctorHost: Sendable {
   /// The host as a folder, for as long as the object is kept.
   public func make() throws -> FixtureHost {
     let host = try FixtureHost(text: tree, configBytes: configBytes)
+    for path in absent { try FileManager.default.removeItem(at: host.folder.appendingPathComponent(path)) }
     for (path, text) in files { try host.write(path, text) }
     for (path, target) in links { try host.link(path, to: target) }
-    for path in absent { try FileManager.default.removeItem(at: host.folder.appendingPathComponent(path)) }
     for (path, mode) in modes {
       let path = host.folder.appendingPathComponent(path).path
       guard FileManager.default.fileExists(atPath: path) else { continue }

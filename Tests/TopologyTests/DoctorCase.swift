@@ -14,8 +14,8 @@ struct DoctorCase: Sendable, CustomTestStringConvertible {
     var network = DoctorNetwork()
     var expectations = HostFacts.Expectations()
     var devices = DoctorHost.functions
-    /// What sysfs of no host can be made to say.
-    var changeTree: @Sendable (inout PCITree) -> Void = { _ in }
+    /// Conditions that do not hold already, because what is tried matters only there.
+    var known: [String] = []
   }
 
   let testDescription: String
@@ -63,6 +63,51 @@ extension DoctorCase.Subject {
   /// One that relies on the IOMMU for its dirty pages.
   static var accelerator: Self { other("8086:4941", driver: "qat_vfio_pci") }
 
+  /// ConnectX functions that can be opened by their groups only.
+  static var byGroup: Self {
+    var subject = connectX
+    for nic in 0..<2 { subject.removeDevice(nic) }
+    subject.configure("VFIO_DEVICE_CDEV")
+    subject.known = ["vfio-cdev"]
+    return subject
+  }
+
+  /// A physical function, from which virtual ones are yet to be made.
+  static var physical: Self {
+    var subject = connectX
+    subject.devices = ["0000:16:00.0"]
+    subject.replace(
+      "driver=mlx5_core bars=0:32Mp ats=off sriov group=3",
+      "driver=mlx5_vfio_pci bars=0:32Mp ats=off sriov vfio=2 group=3")
+    subject.host.files["sys/kernel/debug/vfio/0000:16:00.0/migration/state"] = "RUNNING"
+    subject.host.modes["dev/vfio/devices/vfio2"] = 0o666
+    subject.known = ["function"]
+    return subject
+  }
+
+  /// A mediated device, which is opened by its group because there is no iommufd.
+  static var mediated: Self {
+    var subject = byGroup
+    subject.devices = ["83b8f4f2-509f-382f-3c1e-e6bfe0fa1001"]
+    let home = "sys/devices/virtual/mtty/mtty/\(subject.devices[0])"
+    subject.host.files["\(home)/vfio-dev/vfio2/uevent"] = ""
+    subject.host.files["sys/kernel/debug/vfio/\(subject.devices[0])/migration/state"] = "RUNNING"
+    subject.host.files["dev/vfio/12"] = ""
+    subject.host.modes["dev/vfio/12"] = 0o666
+    subject.host.links["sys/bus/mdev/devices/\(subject.devices[0])"] = home
+    subject.host.links["\(home)/driver"] = "sys/bus/mdev/drivers/mtty"
+    subject.host.links["\(home)/iommu_group"] = "sys/kernel/iommu_groups/12"
+    subject.host.files["dev/iommu"] = nil
+    subject.configure("IOMMUFD")
+    subject.known = ["iommufd"]
+    return subject
+  }
+
+  /// As if the kernel had no character device of a function, or of its only one.
+  mutating func removeDevice(_ nic: Int) {
+    host.absent += ["\(DoctorHost.home(nic, function: 2))/vfio-dev/vfio\(nic)/dev", "dev/vfio/devices/vfio\(nic)"]
+  }
+
   mutating func replace(_ old: String, _ new: String) {
     precondition(host.tree.contains(old), "the tree has no \(old)")
     host.tree = host.tree.split(separator: old, omittingEmptySubsequences: false).joined(separator: new)
@@ -78,7 +123,16 @@ extension DoctorCase.Subject {
   mutating func unloadVFIO() {
     replace(" driver=mlx5_vfio_pci", "")
     for nic in 0..<2 { replace(" vfio=\(nic)", "") }
-    host.files["sys/module/vfio/refcnt"] = nil
+    for module in ["vfio", "vfio_iommu_type1"] { host.files["sys/module/\(module)/refcnt"] = nil }
+  }
+
+  /// As if iommufd were no part of the kernel, and were not loaded.
+  mutating func makeIOMMUFDModule() {
+    let modules = "lib/modules/\(DoctorHost.release)"
+    configure("IOMMUFD", "m")
+    host.files["\(modules)/modules.builtin"] = nil
+    host.files["\(modules)/modules.dep"]! += "\nkernel/drivers/iommu/iommufd/iommufd.ko.xz:"
+    host.files["dev/iommu"] = nil
   }
 
   mutating func boot(_ release: String) {

@@ -40,7 +40,7 @@ extension DoctorCase {
     ) {
       $0.replace("iommu on", "iommu off")
       for group in [2, 3, 5, 7, 8, 9, 10, 11] { $0.replace(" group=\(group)\n", "\n") }
-      $0.host.files["sys/class/iommu/dmar0/intel-iommu/ecap"] = nil
+      $0.host.files = $0.host.files.filter { !$0.key.hasPrefix("sys/class/iommu/") }
       $0.host.links = $0.host.links.filter { !$0.key.hasSuffix("/iommu") }
     },
     DoctorCase(
@@ -49,7 +49,7 @@ extension DoctorCase {
     ) {
       $0.replace("iommu on", "iommu off")
       for group in [2, 3, 5, 7, 8, 9, 10, 11] { $0.replace(" group=\(group)\n", "\n") }
-      $0.host.files["sys/class/iommu/dmar0/intel-iommu/ecap"] = nil
+      $0.host.files = $0.host.files.filter { !$0.key.hasPrefix("sys/class/iommu/") }
       $0.host.links = $0.host.links.filter { !$0.key.hasSuffix("/iommu") }
       $0.configure("INTEL_IOMMU")
     },
@@ -59,6 +59,22 @@ extension DoctorCase {
       $0.configure("IOMMUFD")
     },
     DoctorCase(
+      "iommufd is a module, and not loaded", "iommufd", .warning, evidence: "its module iommufd is installed",
+      remedy: "modprobe iommufd"
+    ) {
+      $0.makeIOMMUFDModule()
+    },
+    DoctorCase(
+      "neither VFIO nor iommufd is loaded, of which the first brings the other", "vfio", .missing,
+      evidence: "vfio_pci is installed", remedy: "modprobe vfio_pci"
+    ) {
+      $0.unloadVFIO()
+      $0.makeIOMMUFDModule()
+    },
+    DoctorCase(
+      "iommufd has no node", "iommufd", .warning, evidence: "iommufd is in the kernel", remedy: "into the container"
+    ) { $0.host.files["dev/iommu"] = nil },
+    DoctorCase(
       "/dev/iommu is root's alone", "iommufd-access", .missing, evidence: "user 4242, of the groups 4242, 36, 107",
       remedy: "udev rule"
     ) { $0.host.modes["dev/iommu"] = 0o600 },
@@ -66,13 +82,42 @@ extension DoctorCase {
       "the kernel has no character devices of VFIO devices", "vfio-cdev", .warning,
       evidence: "has no CONFIG_VFIO_DEVICE_CDEV", remedy: "6.6 or newer"
     ) {
-      for nic in 0..<2 {
-        $0.host.absent += [
-          "\(DoctorHost.home(nic, function: 2))/vfio-dev/vfio\(nic)/dev", "dev/vfio/devices/vfio\(nic)",
-        ]
-      }
+      for nic in 0..<2 { $0.removeDevice(nic) }
       $0.configure("VFIO_DEVICE_CDEV")
     },
+    DoctorCase(
+      "there is no way but groups, and the kernel has none", "container", .missing,
+      evidence: "has no CONFIG_VFIO_GROUP", remedy: "or one with CONFIG_IOMMUFD and CONFIG_VFIO_DEVICE_CDEV",
+      of: .byGroup
+    ) {
+      $0.configure("VFIO_GROUP")
+      for group in DoctorHost.groups { $0.host.files["dev/vfio/\(group)"] = nil }
+    },
+    DoctorCase(
+      "there is no way but groups, and no container for them", "container", .missing,
+      evidence: "has no CONFIG_VFIO_CONTAINER", remedy: "boot a kernel with CONFIG_VFIO_CONTAINER", of: .byGroup
+    ) {
+      $0.configure("VFIO_CONTAINER")
+      $0.host.files["dev/vfio/vfio"] = nil
+    },
+    DoctorCase(
+      "the container's IOMMU is not configured", "container", .missing, evidence: "has no CONFIG_VFIO_IOMMU_TYPE1",
+      remedy: "boot a kernel with CONFIG_VFIO_IOMMU_TYPE1", of: .byGroup
+    ) {
+      $0.configure("VFIO_IOMMU_TYPE1")
+    },
+    DoctorCase(
+      "the container's IOMMU is not loaded", "container", .missing,
+      evidence: "its module vfio_iommu_type1 is installed", remedy: "modprobe vfio_iommu_type1", of: .byGroup
+    ) { $0.host.files["sys/module/vfio_iommu_type1/refcnt"] = nil },
+    DoctorCase(
+      "there is no node of containers", "container", .missing, evidence: "there is no", remedy: "misc/vfio/dev",
+      of: .byGroup
+    ) { $0.host.files["dev/vfio/vfio"] = nil },
+    DoctorCase(
+      "the container is root's alone", "container-access", .missing, evidence: "/vfio/vfio belongs to",
+      remedy: "udev rule", of: .byGroup
+    ) { $0.host.modes["dev/vfio/vfio"] = 0o600 },
     DoctorCase("debugfs can't be read", "debugfs", .unknown, evidence: "can't be read", remedy: "mount -t debugfs") {
       $0.host.files = $0.host.files.filter { !$0.key.hasPrefix("sys/kernel/debug") }
     },
@@ -140,9 +185,21 @@ extension DoctorCase {
     ) {
       $0.replace(" vfio=0 group=5", " vfio=0")
     },
-    DoctorCase("its node is not there", "node", .missing, evidence: "511:0", remedy: "udevadm trigger") {
+    DoctorCase("its node is not there", "node", .missing, evidence: "511:0", remedy: "vfio-dev/*/dev") {
       $0.host.absent.append("dev/vfio/devices/vfio0")
     },
+    DoctorCase(
+      "it has only its group's node, and others have their own", "node", .warning, evidence: "/vfio/5 only",
+      remedy: "--group"
+    ) { $0.removeDevice(0) },
+    DoctorCase(
+      "its group's node is not there, and there is no other", "node", .missing, evidence: "by its group only",
+      remedy: "class/vfio/5/dev", of: .byGroup
+    ) { $0.host.files["dev/vfio/5"] = nil },
+    DoctorCase(
+      "its group's node, the only one, is root's alone", "node-access", .missing, evidence: "/vfio/5 belongs to",
+      remedy: "udev rule", of: .byGroup
+    ) { $0.host.modes["dev/vfio/5"] = 0o600 },
     DoctorCase("its node is root's alone", "node-access", .missing, evidence: "mode 0600", remedy: "udev rule") {
       $0.host.modes["dev/vfio/devices/vfio0"] = 0o600
     },
@@ -157,12 +214,19 @@ extension DoctorCase {
     ) { $0.replace("sriov group=3", "sriov ido-requests group=3") },
     DoctorCase(
       "its commands take another way than its data", "control-path", .warning, evidence: "below 0000:15:03.0",
-      remedy: "0000:15:01.0"
+      remedy: "0000:15:01.0", of: .accelerator
     ) {
-      $0.changeTree = { tree in
-        let index = tree.functions.firstIndex { $0.address == "0000:16:00.2" }!
-        tree.functions[index].physicalFunction = "0000:17:00.0"
-      }
+      let link = "\(DoctorHost.home(0, function: 2))/physfn"
+      $0.host.absent.append(link)
+      $0.host.links[link] = DoctorHost.home(1, function: 0)
+    },
+    DoctorCase(
+      "its physical function is not to be seen", "control-path", .unknown, evidence: "0000:16:00.7 is not there",
+      remedy: "on the host itself", of: .accelerator
+    ) {
+      let link = "\(DoctorHost.home(0, function: 2))/physfn"
+      $0.host.absent.append(link)
+      $0.host.links[link] = DoctorHost.home(0, function: 7)
     },
     DoctorCase(
       "the driver has looked, and it can't be migrated", "migration", .missing, evidence: "0000:16:00.2/migration",
@@ -196,6 +260,18 @@ extension DoctorCase {
     ) {
       $0.host.files["sys/class/iommu/dmar0/intel-iommu/ecap"] = nil
       $0.host.files["sys/class/iommu/dmar0/uevent"] = ""
+    },
+    DoctorCase(
+      "a mediated device that is opened by its node has no page table", "dirty-tracking", .warning,
+      evidence: "an iommufd has no dirty bits of it", remedy: "--group", of: .mediated
+    ) {
+      let device = "sys/devices/virtual/mtty/mtty/\($0.devices[0])/vfio-dev/vfio2"
+      $0.host.files["\(device)/dev"] = "511:2"
+      $0.host.files["dev/vfio/devices/vfio2"] = ""
+      $0.host.modes["dev/vfio/devices/vfio2"] = 0o666
+      $0.host.files["dev/iommu"] = ""
+      $0.configure("IOMMUFD", "y")
+      $0.configure("VFIO_DEVICE_CDEV", "y")
     },
     DoctorCase(
       "two devices without P2P states reach each other", "quiescing", .missing, evidence: "0000:17:00.2",

@@ -22,7 +22,8 @@ struct DoctorDocumentTests {
     let wanted = Condition.all.map { condition in
       [
         "`\(condition.key)`", condition.scope.rawValue, condition.why,
-        condition.restsOn.map { "`\($0)`" }.joined(separator: ", "), condition.need.map { "`\($0.option)`" } ?? "",
+        condition.restsOn.map { "`\($0)`" }.joined(separator: ", "),
+        condition.needs.map(\.option).joined(separator: ", "),
       ]
     }
     // An empty cell is only spaces.
@@ -34,9 +35,10 @@ extension Condition.Need {
   /// As the table has it.
   fileprivate var option: String {
     switch self {
-    case .guestMemory: "--guest-memory"
-    case .downtime: "--downtime"
-    case .devices: "DEV…"
+    case .guestMemory: "`--guest-memory`"
+    case .downtime: "`--downtime`"
+    case .devices: "`DEV…`"
+    case .connectX: "a ConnectX"
     }
   }
 }

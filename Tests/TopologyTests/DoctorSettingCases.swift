@@ -9,13 +9,44 @@ import TopologyFixtures
 extension DoctorCase {
   static let settings: [DoctorCase] = [
     DoctorCase(
-      "a physical function is to be moved", "function", .missing, evidence: "no physfn",
-      remedy: "vfio-ferry prepare 0000:16:00.0 --vfs N"
+      "a physical function is to be moved", "function", .missing,
+      evidence: "no physfn: it is a physical function, and offers 8",
+      remedy: "vfio-ferry prepare 0000:16:00.0 --vfs N, and give the guest one of these; where 8 are too few"
+    ) { $0 = .physical },
+    DoctorCase(
+      "the firmware of a physical function has no SR-IOV", "function", .missing, evidence: "there is no sriov_totalvfs",
+      remedy: "mlxconfig -d 0000:16:00.0 set SRIOV_EN=1 NUM_OF_VFS=N VF_MIGRATION_MODE=2, then mlxfwreset"
     ) {
-      $0.devices = ["0000:16:00.0"]
+      $0 = .physical
+      $0.host.files["\(DoctorHost.home(0, function: 0))/sriov_totalvfs"] = nil
+    },
+    DoctorCase(
+      "the firmware of a physical function offers no virtual ones", "function", .missing,
+      evidence: "offers none: 0 in sriov_totalvfs", remedy: "or a power cycle"
+    ) {
+      $0 = .physical
+      $0.host.files["\(DoctorHost.home(0, function: 0))/sriov_totalvfs"] = "0"
+    },
+    DoctorCase(
+      "the firmware of a physical function offers fewer than its file wants", "function", .missing,
+      evidence: "and offers 8 virtual ones (sriov_totalvfs), where",
+      remedy: "mlxconfig -d 0000:16:00.0 set NUM_OF_VFS=16, then mlxfwreset"
+    ) {
+      $0 = .physical
+      $0.host.files["\(DoctorHost.home(0, function: 0))/sriov_numvfs"] = "0"
+      $0.host.files["etc/vfio-ferry/prepare.d/nic.toml"] = "pf = \"0000:16:00.0\"\nvfs = 16"
+    },
+    DoctorCase(
+      "a physical function's firmware is too old for its virtual ones", "firmware", .missing, evidence: "28.39.3004",
+      remedy: "mlxfwmanager", of: .physical
+    ) { $0.replace("rdma mlx5_0 at=16:00.0 firmware=28.41.1000", "rdma mlx5_0 at=16:00.0 firmware=28.39.3004") },
+    DoctorCase(
+      "a physical function's link is InfiniBand", "link-layer", .missing, evidence: "0000:16:00.0: infiniband",
+      remedy: "mlxconfig -d 0000:16:00.0 set LINK_TYPE_P1=2", of: .physical
+    ) {
       $0.replace(
-        "driver=mlx5_core bars=0:32Mp ats=off sriov group=3", "driver=mlx5_vfio_pci bars=0:32Mp ats=off sriov group=3")
-      $0.host.files["sys/kernel/debug/vfio/0000:16:00.0/migration/state"] = "RUNNING"
+        "rdma mlx5_0 at=16:00.0 firmware=28.41.1000 port1=active,ethernet",
+        "rdma mlx5_0 at=16:00.0 firmware=28.41.1000 port1=active,infiniband")
     },
     DoctorCase(
       "firmware is too old", "firmware", .missing, evidence: "28.39.3004, and has to be 28.41.1000",
@@ -103,6 +134,14 @@ extension DoctorCase {
       "huge pages of 1 GiB, and the IOMMU tracks", "huge-pages", .warning, evidence: "32 of 1 GiB",
       remedy: "hugepages-2048kB", of: .accelerator
     ) { $0.host.files["sys/kernel/mm/hugepages/hugepages-1048576kB/nr_hugepages"] = "32" },
+    DoctorCase(
+      "huge pages of 1 GiB are made as they are asked for", "huge-pages", .warning, evidence: "4 of 1 GiB",
+      remedy: "hugepages-2048kB", of: .accelerator
+    ) { $0.host.files["sys/kernel/mm/hugepages/hugepages-1048576kB/nr_overcommit_hugepages"] = "4" },
+    DoctorCase(
+      "transparent huge pages are of 512 MiB", "huge-pages", .warning, evidence: "with a bit for 512 MiB",
+      remedy: "echo never", of: .accelerator
+    ) { $0.host.files["sys/kernel/mm/transparent_hugepage/hpage_pmd_size"] = "\(512 << 20)" },
     DoctorCase(
       "peers give up too early", "retry-budget", .warning, evidence: "time-out 14 and 3 retries surely tolerate 201 ms",
       remedy: "time-out 14 and 7 retries"

@@ -23,11 +23,12 @@ public struct Condition: Sendable {
     case host, device
   }
 
-  /// What the caller has to say, for it to be judged at all.
+  /// What the caller has to say or to name, for it to be judged at all.
   public enum Need: String, Sendable {
     case guestMemory = "--guest-memory SIZE"
     case downtime = "--downtime MS"
     case devices = "the devices of one virtual machine (DEV…)"
+    case connectX = "a function of a ConnectX, of which alone this is known"
   }
 
   /// Its name, which does not change once released.
@@ -37,8 +38,8 @@ public struct Condition: Sendable {
   /// Conditions without which it can't be judged, or would fail for the same reason: where one of these does not hold either,
   /// that this one does not is left out.
   let restsOn: [String]
-  /// What has to be said for it.
-  public let need: Need?
+  /// What has to be said for it; what comes first is asked for first.
+  public let needs: [Need]
   let judge: Judge
 
   /// How it is judged. Nil is what has nothing to do with this host or device.
@@ -50,17 +51,17 @@ public struct Condition: Sendable {
   var scope: Scope { if case .host = judge { .host } else { .device } }
 
   init(
-    host key: String, why: String, restsOn: [String] = [], need: Need? = nil,
+    host key: String, why: String, restsOn: [String] = [], needs: [Need] = [],
     _ judge: @escaping @Sendable (HostFacts) -> Verdict?
   ) {
-    (self.key, self.why, self.restsOn, self.need, self.judge) = (key, why, restsOn, need, .host(judge))
+    (self.key, self.why, self.restsOn, self.needs, self.judge) = (key, why, restsOn, needs, .host(judge))
   }
 
   init(
-    device key: String, why: String, restsOn: [String] = [], need: Need? = nil,
+    device key: String, why: String, restsOn: [String] = [], needs: [Need] = [],
     _ judge: @escaping @Sendable (DeviceFacts, HostFacts) -> Verdict?
   ) {
-    (self.key, self.why, self.restsOn, self.need, self.judge) = (key, why, restsOn, need, .device(judge))
+    (self.key, self.why, self.restsOn, self.needs, self.judge) = (key, why, restsOn, needs, .device(judge))
   }
 
   /// Every condition, those that others rest on before these.
@@ -104,10 +105,18 @@ public struct Diagnosis: Sendable {
     public let remedy: String?
   }
 
+  /// One condition that was not judged.
+  public struct Unasked: Hashable, Sendable {
+    /// The condition's key.
+    public let condition: String
+    /// The first thing that it needs and that is not there.
+    public let need: Condition.Need
+  }
+
   /// In the order of the conditions; for each device in the order in which they were given.
   public private(set) var findings: [Finding] = []
-  /// Conditions that were not judged because the caller did not say what they need.
-  public private(set) var unasked: [Condition] = []
+  /// Conditions that were not judged because what they need was not said or named.
+  public private(set) var unasked: [Unasked] = []
 
   /// The worst state; ok where there is nothing at all.
   public var worst: Condition.State { findings.map(\.state).max() ?? .ok }
@@ -117,8 +126,8 @@ public struct Diagnosis: Sendable {
     /// By device, and for the host at nil: what does not hold.
     var failed: [String?: Set<String>] = [:]
     for condition in Condition.all {
-      if let need = condition.need, !facts.meets(need) {
-        unasked.append(condition)
+      if let need = condition.needs.first(where: { !facts.meets($0) }) {
+        unasked.append(Unasked(condition: condition.key, need: need))
         continue
       }
       switch condition.judge {
@@ -158,6 +167,7 @@ extension HostFacts {
     case .guestMemory: expectations.guestMemory != nil
     case .downtime: expectations.downtime != nil
     case .devices: isOneMachine
+    case .connectX: devices.contains(where: \.isConnectX)
     }
   }
 }

@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
+internal import Migration
 
 extension Condition {
   /// What each device has to be, and how it has to be plugged in.
@@ -62,29 +63,48 @@ extension Condition {
           : "nobody but VFIO has any of the \(device.companions.count) others of group \(group)")
     },
     Condition(
-      device: "node", why: "a VMM opens the device by its node", restsOn: ["driver"]
+      device: "node", why: "a VMM opens the device by its node, or where it has none by that of its group",
+      restsOn: ["driver", "container"]
     ) { device, host in
-      guard let number = device.record.nodeNumber else { return nil }
-      if let node = device.node { return .ok("\(node.path) is there") }
-      return .missing(
-        "the kernel has the character device \(number), and there is no node of it in \(host.root.dev)/vfio/devices",
-        "udevadm trigger --subsystem-match=vfio-dev; in a container pass the node in")
+      guard device.record.isOnVFIO else { return nil }
+      if host.hasDeviceWay != false, let number = device.record.nodeNumber {
+        if let node = device.node { return .ok("\(node.path) is there") }
+        return .missing(
+          "the kernel has the character device \(number), and there is no node of it in \(host.root.dev)/vfio/devices",
+          making("\(device.record.sysfs)/vfio-dev/*/dev"))
+      }
+      guard let number = device.record.group else { return nil }
+      let group = "\(host.root.dev)/vfio/\(number)"
+      guard device.groupNode != nil else {
+        return .missing(
+          "it can be opened by its group only, and there is no \(group)",
+          making("\(host.root.sys)/class/vfio/\(number)/dev"))
+      }
+      if host.hasDeviceWay != true { return .ok("\(group), that of its group, is there") }
+      return .warning(
+        "with this kernel devices have nodes of their own; it has \(group) only, that of its group",
+        "open it with --group: dirty bits of IOMMUs are not read then")
     },
     Condition(
       device: "node-access", why: "whoever migrates opens the device's node, or that of its group",
       restsOn: ["driver", "node"]
     ) { device, host in
-      (device.node ?? device.groupNode).map { access(to: $0, of: host) }
+      let isByNode = host.hasDeviceWay != false && device.record.nodeNumber != nil
+      return (isByNode ? device.node : device.groupNode).map { access(to: $0, of: host) }
     },
     Condition(
       device: "dirty-tracking",
       why: "what is not tracked counts as written: all of guest memory is sent while the guest stands still",
-      restsOn: ["driver", "iommu", "iommu-group"]
+      restsOn: ["driver", "iommu", "iommu-group", "iommufd", "vfio-cdev"]
     ) { device, host in
-      guard device.function != nil else { return nil }
       let driver = device.record.driver ?? ""
       if device.hasLog == true { return .ok("the driver \(driver) logs what its devices write") }
       let whose = device.hasLog == nil ? "whether \(driver) has a log is not known" : "\(driver) has no log of its own"
+      if case .mediated = device.record.name { return tracking(ofMediated: whose, host) }
+      guard device.function != nil else { return nil }
+      if host.hasDeviceWay == false {
+        return .warning("\(whose), and by groups and a container no dirty bits of IOMMUs are read", "get an iommufd")
+      }
       if let version = host.version, version < KernelVersion(6, 7) {
         return .warning(
           "\(whose), and Linux \(host.release ?? "") reads no dirty bits of IOMMUs", "boot Linux 6.7 or newer")
@@ -132,11 +152,24 @@ extension Condition {
         return .missing(
           "there is no \(entry)",
           device.isConnectX
-            ? "mlxconfig -d \(device.place?.physicalFunction ?? device.address) set VF_MIGRATION_MODE=2, and reset the card"
+            ? setting("VF_MIGRATION_MODE=2", of: device)
             : "look at what its driver said when it was bound: dmesg")
       }
     },
   ]
+
+  /// A mediated device writes through its driver, by no page table of an IOMMU: its container is told which pages the driver
+  /// pins or writes, an iommufd is told nothing.
+  private static func tracking(ofMediated whose: String, _ host: HostFacts) -> Verdict {
+    let hasContainer = host.container != nil && !host.containerIsIOMMUFD
+    if hasContainer, host.hasDeviceWay == false {
+      return .ok("\(whose); its container has the pages that it pins or writes")
+    }
+    return .warning(
+      "\(whose), and a mediated device is on no page table: an iommufd has no dirty bits of it",
+      (hasContainer ? "" : "boot a kernel with CONFIG_VFIO_GROUP and CONFIG_VFIO_CONTAINER; ")
+        + "open it by its group and a container (--group), which has the pages that its driver pins or writes")
+  }
 
   private static func assumption(_ kind: QuiescingAssumption.Kind, of device: DeviceFacts) -> Verdict? {
     guard let found = device.assumptions.first(where: { $0.kind == kind }) else { return nil }

@@ -6,7 +6,7 @@ extension Condition {
   static let group: [Condition] = [
     Condition(
       host: "quiescing", why: "devices that write to each other have to stop in an order in which nothing is lost",
-      restsOn: ["driver"], need: .devices
+      restsOn: ["driver"], needs: [.devices]
     ) { host in
       guard !host.devices.isEmpty else { return nil }
       var planned: [QuiescePlan.Device] = []
@@ -31,7 +31,7 @@ extension Condition {
       host: "dma-buf",
       why:
         "with an iommufd, a peer's BAR is mapped as a dma-buf or not at all: without, devices do not reach each other "
-        + "through the root complex", restsOn: ["iommu", "iommufd"], need: .devices
+        + "through the root complex", restsOn: ["iommu", "iommufd"], needs: [.devices]
     ) { host in
       guard let pair = host.peersThroughRoot else { return nil }
       let who = "\(pair.from) reaches \(pair.to) through the root complex"

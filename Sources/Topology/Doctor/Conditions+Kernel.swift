@@ -44,7 +44,16 @@ extension Condition {
         + "container have to do, which know no dirty bits"
     ) { host in
       if let node = host.iommufd { return .ok("\(node.path) is there") }
-      let verdict = part(["IOMMUFD"], module: "iommufd", of: host, seen: "there is no \(host.root.dev)/iommu")
+      let seen = "there is no \(host.root.dev)/iommu"
+      let isConfigured = host.configuration?["IOMMUFD"] != .off
+      switch host.modules.presence(of: "iommufd") {
+      case .installed where isConfigured && !host.hasVFIO:
+        return .ok("\(seen) yet: its module is installed, and VFIO's load it")
+      case .loaded where isConfigured, .builtIn where isConfigured:
+        return .warning("\(seen), though iommufd is in the kernel", making("\(host.root.sys)/class/misc/iommu/dev"))
+      default: break
+      }
+      let verdict = part(["IOMMUFD"], module: "iommufd", of: host, seen: seen)
       return Verdict(
         state: verdict.state == .missing ? .warning : verdict.state, evidence: verdict.evidence, remedy: verdict.remedy)
     },
@@ -55,19 +64,37 @@ extension Condition {
     },
     Condition(
       host: "vfio-cdev",
-      why: "a device has a node of its own, which is bound to an iommufd; without, only its group can be opened",
+      why:
+        "a device has a node of its own, which is bound to an iommufd; without, only its group can be opened, and no "
+        + "dirty bits are read",
       restsOn: ["vfio", "iommufd"]
     ) { host in
       if let device = host.devices.first(where: { $0.record.nodeNumber != nil }) {
         return .ok("\(device.name) has the character device \(device.record.nodeNumber ?? "")")
       }
-      guard let configuration = host.configuration else {
-        return .unknown("no device is on VFIO that could show it", "bind one, or read the kernel's configuration")
+      let remedy = "boot a kernel that has it (6.6 or newer), or use --group"
+      if let configuration = host.configuration {
+        if configuration["VFIO_DEVICE_CDEV"] != .off { return .ok("\(configuration.path) has CONFIG_VFIO_DEVICE_CDEV") }
+        return .warning("\(configuration.path) has no CONFIG_VFIO_DEVICE_CDEV", remedy)
       }
-      if configuration["VFIO_DEVICE_CDEV"] != .off { return .ok("\(configuration.path) has CONFIG_VFIO_DEVICE_CDEV") }
-      return .warning(
-        "\(configuration.path) has no CONFIG_VFIO_DEVICE_CDEV",
-        "boot a kernel that has it (6.6 or newer), or use --group")
+      if let device = host.devices.first(where: \.record.isOnVFIO) {
+        return .warning("\(device.name) is on VFIO, and has no character device", remedy)
+      }
+      return .unknown("no device is on VFIO that could show it", "bind one, or read the kernel's configuration")
+    },
+    Condition(
+      host: "container",
+      why:
+        "where there is no iommufd, or no node of a device's own, a group of devices is opened and put into a container",
+      restsOn: ["vfio"]
+    ) { host in
+      host.hasDeviceWay == false ? container(host) : nil
+    },
+    Condition(
+      host: "container-access", why: "whoever puts a group into a container opens /dev/vfio/vfio",
+      restsOn: ["container"]
+    ) { host in
+      host.hasDeviceWay == false ? host.container.map { access(to: $0, of: host) } : nil
     },
     Condition(
       host: "debugfs", why: "shows whether a device can be migrated, and in which state it is, without touching it",
@@ -103,6 +130,48 @@ extension Condition {
     case let presence:
       return .missing("\(seen); its module \(module) is \(presence.rawValue)", "modprobe \(module)")
     }
+  }
+
+  /// Whether groups can be put into a container, which needs VFIO's parts for both, and the IOMMU's of type 1 where the
+  /// container is not an iommufd's.
+  private static func container(_ host: HostFacts) -> Verdict {
+    let path = "\(host.root.dev)/vfio/vfio"
+    let otherwise = "or one with CONFIG_IOMMUFD and CONFIG_VFIO_DEVICE_CDEV"
+    if let configuration = host.configuration {
+      // Options of their own since 6.6 and 6.2: before, VFIO always had both.
+      func isOlder(_ minor: Int) -> Bool { host.version.map { $0 < KernelVersion(6, minor) } ?? false }
+      var absent: [String] = []
+      if configuration["VFIO_GROUP"] == .off, !isOlder(6) { absent.append("CONFIG_VFIO_GROUP") }
+      if !host.containerIsIOMMUFD {
+        if configuration["VFIO_CONTAINER"] == .off, !isOlder(2) { absent.append("CONFIG_VFIO_CONTAINER") }
+        if configuration["VFIO_IOMMU_TYPE1"] == .off { absent.append("CONFIG_VFIO_IOMMU_TYPE1") }
+      }
+      if !absent.isEmpty {
+        let names = absent.joined(separator: " and ")
+        return .missing("\(configuration.path) has no \(names)", "boot a kernel with \(names), \(otherwise)")
+      }
+    }
+    let type1 = host.modules.presence(of: "vfio_iommu_type1")
+    if !host.containerIsIOMMUFD, type1 == .installed || type1 == .absent {
+      return part(
+        ["VFIO_IOMMU_TYPE1"], module: "vfio_iommu_type1", of: host, seen: "no container can have an IOMMU of type 1")
+    }
+    guard host.container != nil else {
+      let remedy = "modprobe vfio; \(making("\(host.root.sys)/class/misc/vfio/dev"))"
+      return host.configuration == nil && type1 == .unknown
+        ? .unknown("there is no \(path), and nothing tells whether there could be", remedy)
+        : .missing("there is no \(path)", remedy)
+    }
+    return .ok(
+      host.containerIsIOMMUFD
+        ? "\(path) is there, as iommufd's own: it keeps no dirty pages"
+        : "\(path) is there; of what devices behind an IOMMU write it knows nothing")
+  }
+
+  /// How one comes by a node that the kernel has and `/dev` has not. It is the kernel that makes nodes, and udev does not.
+  /// - Parameter number: the file that has the node's.
+  static func making(_ number: String) -> String {
+    "pass the node into the container, if this is one; else mount devtmpfs on /dev, or mknod it with the number in \(number)"
   }
 
   /// Whether the process may open a node.

@@ -5,7 +5,7 @@ extension Condition {
   static let memory: [Condition] = [
     Condition(
       host: "locked-memory", why: "guest memory that devices write to is pinned, and counts as locked",
-      need: .guestMemory
+      needs: [.guestMemory]
     ) { host in
       guard let wanted = host.expectations.guestMemory else { return nil }
       let process = host.process
@@ -24,7 +24,7 @@ extension Condition {
     Condition(
       host: "memory-limit",
       why: "guest memory, and what the kernel buffers of a device's image, is charged to the control group",
-      need: .guestMemory
+      needs: [.guestMemory]
     ) { host in
       guard let guest = host.expectations.guestMemory else { return nil }
       let image = host.expectations.imageSize ?? 0
@@ -51,15 +51,32 @@ extension Condition {
       guard let function = device.function, function.driver != nil else { return nil }
       if device.hasLog == true { return .ok("the log of its driver does not go by the guest's pages") }
       let listed = host.hugePages.keys.sorted().map { "\(host.hugePages[$0] ?? 0) of \(amount($0))" }
-      let evidence =
+      var evidence =
         "\(host.root.sys)/kernel/mm/hugepages: " + (listed.isEmpty ? "none" : listed.joined(separator: ", "))
-      guard let largest = host.hugePages.keys.max(), largest > 2 << 20 else { return .ok(evidence) }
+      var reserved = host.hugePages.keys.max()
+      if reserved != nil, host.process.hasHugePages == false {
+        evidence += ", of which \(host.process.name) has none"
+        reserved = nil
+      }
+      if let size = host.transparentHugePage { evidence += "; transparent ones of \(amount(size))" }
+      let transparent = host.transparentHugePage ?? 0
+      let largest = max(reserved ?? 0, transparent)
+      // A page of memory may be larger than any of the IOMMU's: then it has several bits.
+      let granularity = min(largest, device.unit?.largestPage ?? .max)
+      if granularity < largest { evidence += "; \(device.unit?.name ?? "") has none above \(amount(granularity))" }
+      guard granularity > usualHugePage else { return .ok(evidence) }
       return .warning(
-        "\(evidence); only the IOMMU tracks what it writes",
-        "back guests that are to be moved by pages of 2 MiB: echo N >/sys/kernel/mm/hugepages/hugepages-2048kB/nr_hugepages"
-      )
+        "\(evidence); only the IOMMU tracks what it writes, with a bit for \(amount(granularity))",
+        reserved ?? 0 >= transparent
+          ? "back guests that are to be moved by pages of 2 MiB: "
+            + "echo N >/sys/kernel/mm/hugepages/hugepages-2048kB/nr_hugepages"
+          : "echo never >/sys/kernel/mm/transparent_hugepage/enabled, before the guest starts")
     },
   ]
+
+  /// The huge page that nearly every guest has, reserved or transparent: with larger ones a bit stands for so much that
+  /// pre-copy hardly helps.
+  private static let usualHugePage: UInt64 = 2 << 20
 
   /// Bytes in the largest unit of which they are a whole number.
   static func amount(_ bytes: UInt64) -> String {

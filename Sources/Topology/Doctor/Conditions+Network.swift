@@ -8,23 +8,18 @@ extension Condition {
       device: "function", why: "of a NIC only virtual functions move: a physical one's state is the whole card's"
     ) { device, _ in
       guard device.isConnectX else { return nil }
-      guard let place = device.place else {
-        return .missing(
-          "\(device.record.sysfs) has no physfn: it is a physical function",
-          "vfio-ferry prepare \(device.address) --vfs N, and give the guest one of these")
-      }
-      return .ok("it is virtual function \(place.number) of \(place.physicalFunction)")
+      guard let place = device.place else { return physical(device) }
+      let offered = device.offeredFunctions.map { ", which has \(device.siblings) of the \($0) that it offers" } ?? ""
+      return .ok("it is virtual function \(place.number) of \(place.physicalFunction)\(offered)")
     },
     Condition(
-      device: "firmware", why: "older firmware has no migration, or images that newer ones refuse",
-      restsOn: ["function"]
-    ) {
-      device, _ in
+      device: "firmware", why: "older firmware has no migration, or images that newer ones refuse"
+    ) { device, _ in
       guard device.isConnectX else { return nil }
       guard let firmware = device.firmware else {
         return .unknown(
           "neither an RDMA device nor devlink says it",
-          "devlink dev info pci/\(device.place?.physicalFunction ?? device.address)")
+          "devlink dev info pci/\(device.card)")
       }
       let parts = firmware.split(separator: ".").compactMap { Int($0) }
       guard parts.count == 3, parts[0] == firstFirmware[0] else {
@@ -40,12 +35,12 @@ extension Condition {
       return .ok("it is \(firmware)")
     },
     Condition(
-      device: "link-layer", why: "ConnectX moves functions of Ethernet links only", restsOn: ["function"]
+      device: "link-layer", why: "ConnectX moves functions of Ethernet links only"
     ) { device, _ in
-      guard device.isConnectX, let place = device.place, !device.linkLayers.isEmpty else { return nil }
-      let evidence = "the ports of \(place.physicalFunction): \(device.linkLayers.joined(separator: ", "))"
+      guard device.isConnectX, !device.linkLayers.isEmpty else { return nil }
+      let evidence = "the ports of \(device.card): \(device.linkLayers.joined(separator: ", "))"
       guard device.linkLayers.contains(where: { $0 != "ethernet" }) else { return .ok(evidence) }
-      return .missing(evidence, "mlxconfig -d \(place.physicalFunction) set LINK_TYPE_P1=2, and reset the card")
+      return .missing(evidence, setting("LINK_TYPE_P1=2", of: device))
     },
     Condition(
       device: "eswitch",
@@ -69,7 +64,8 @@ extension Condition {
       guard device.isConnectX, let place = device.place else { return nil }
       let port = "the port of \(place.physicalFunction) with vfnum \(place.number), as \"devlink port show\" has it"
       let command =
-        "this one alone: unbind it, devlink port function set PORT migratable enable (PORT: \(port)), bind it again"
+        "this one alone: unbind it, devlink port function set PORT migratable enable (iproute2 6.2 or later; PORT: \(port)), "
+        + "bind it again"
         + device.preparingAll(" --migratable")
       switch device.migratability {
       case .known(true): return .ok("devlink says that it is, of function \(place.number) of \(place.physicalFunction)")
@@ -94,9 +90,9 @@ extension Condition {
     },
     Condition(
       host: "retry-budget", why: "peers whose retries end while the guest stands still break their connections",
-      need: .downtime
+      needs: [.downtime, .connectX]
     ) { host in
-      guard host.devices.contains(where: \.isConnectX), let downtime = host.expectations.downtime else { return nil }
+      guard let downtime = host.expectations.downtime else { return nil }
       let wanted = downtime / 100 * (100 + RetryBudget.usualMargin)
       let milliseconds = "\(downtime / 1_000_000) ms and \(RetryBudget.usualMargin) %"
       let (scheme, retries) = (host.expectations.peers?.scheme ?? .fixed, RetransmissionTimeouts.mostRetries)
@@ -115,6 +111,34 @@ extension Condition {
       return tolerated >= wanted ? .ok(evidence) : .warning(evidence, remedy)
     },
   ]
+
+  /// What a physical function lacks to have virtual ones: only to make them, or that its firmware offers any.
+  private static func physical(_ device: DeviceFacts) -> Verdict {
+    let evidence = "\(device.record.sysfs) has no physfn: it is a physical function"
+    let preparing = "vfio-ferry prepare \(device.address) --vfs N, and give the guest one of these"
+    if let offered = device.offeredFunctions, offered > 0 {
+      let offer = "\(evidence), and offers \(offered) virtual ones (sriov_totalvfs)"
+      if let file = device.preparation, file.wish.functions > offered {
+        let wanted = file.wish.functions
+        return .missing(
+          "\(offer), where \(file.path) wants \(wanted)",
+          "\(setting("NUM_OF_VFS=\(wanted)", of: device)); then vfio-ferry prepare \(device.address)")
+      }
+      return .missing(
+        offer, "\(preparing); where \(offered) are too few, before that: \(setting("NUM_OF_VFS=N", of: device))")
+    }
+    let offers =
+      device.offeredFunctions == nil ? "its firmware has no SR-IOV: there is no" : "its firmware offers none: 0 in"
+    return .missing(
+      "\(evidence), and \(offers) sriov_totalvfs",
+      "\(setting("SRIOV_EN=1 NUM_OF_VFS=N VF_MIGRATION_MODE=2", of: device)); then \(preparing)")
+  }
+
+  /// The command that sets something in a card's firmware, and what makes the card heed it.
+  static func setting(_ what: String, of device: DeviceFacts) -> String {
+    "mlxconfig -d \(device.card) set \(what), then mlxfwreset -d \(device.card) reset, or a power cycle "
+      + "(Debian's mstflint calls them mstconfig, mstfwreset)"
+  }
 
   /// The first firmware of ConnectX-7 with which virtual functions move.
   private static let firstFirmware = [28, 41, 1000]

@@ -43,27 +43,42 @@ public struct HostExamination: Sendable {
       root: root, commandLine: Files.text("\(root.proc)/cmdline") ?? "", configuration: configuration)
     return HostFacts(
       root: root, release: release, configuration: configuration, modules: modules, hasVFIO: inventory.hasVFIO,
-      iommufd: NodeFacts("\(root.dev)/iommu"), hasIOMMU: tree.hasIOMMU, units: units,
+      iommufd: NodeFacts("\(root.dev)/iommu"), container: NodeFacts("\(root.dev)/vfio/vfio"),
+      hasIOMMU: tree.hasIOMMU, units: units,
       // The folder can be entered by root only.
       hasDebugfs: Files.names(in: root.debug).isEmpty ? nil : Files.exists("\(root.debug)/vfio"),
       process: ProcessAllowance(root: root, pid: pid), hugePages: hugePages,
+      transparentHugePage: transparentHugePage,
       devices: devices.map { facts(of: $0, tree, modules, units) }, isOneMachine: records != nil,
       reachability: reachability ?? tree.reachability(of: devices.map { $0.address(in: tree) }),
       expectations: expectations)
   }
 
-  /// The huge pages that were set aside, by their size.
+  /// The huge pages that were set aside, and those that may be made as they are asked for, by their size.
   private var hugePages: [UInt64: UInt64] {
     var pages: [UInt64: UInt64] = [:]
     let folder = "\(root.sys)/kernel/mm/hugepages"
     for name in Files.names(in: folder) {
       // "hugepages-2048kB"
       guard name.hasPrefix("hugepages-"), name.hasSuffix("kB"), let size = UInt64(name.dropFirst(10).dropLast(2)),
-        size < 1 << 40, let count = Attribute.text("\(folder)/\(name)/nr_hugepages").flatMap({ UInt64($0) }), count > 0
+        size < 1 << 40
       else { continue }
-      pages[size << 10] = count
+      for kind in ["nr_hugepages", "nr_overcommit_hugepages"] {
+        guard let count = Attribute.text("\(folder)/\(name)/\(kind)").flatMap({ UInt64($0) }), count > 0 else {
+          continue
+        }
+        let sum = pages[size << 10, default: 0].addingReportingOverflow(count)
+        pages[size << 10] = sum.overflow ? .max : sum.partialValue
+      }
     }
     return pages
+  }
+
+  /// The choice that is in force is in brackets: "always [madvise] never". VMMs advise it.
+  private var transparentHugePage: UInt64? {
+    let folder = "\(root.sys)/kernel/mm/transparent_hugepage"
+    guard let choice = Attribute.text("\(folder)/enabled"), !choice.contains("[never]") else { return nil }
+    return Attribute.text("\(folder)/hpage_pmd_size").flatMap { UInt64($0) }
   }
 
   private func facts(
@@ -83,10 +98,11 @@ public struct HostExamination: Sendable {
     device.unit = units.first { $0.name == unit } ?? (units.count == 1 ? units.first : nil)
     device.assumptions = tree.assumptions(of: [address])
     device.place = VirtualFunctionPlace(address, root: root)
-    if let place = device.place {
-      device.siblings = Files.names(in: "\(root.sys)/bus/pci/devices/\(place.physicalFunction)").count {
-        $0.hasPrefix("virtfn")
-      }
+    let card = "\(root.sys)/bus/pci/devices/\(device.card)"
+    device.offeredFunctions = Attribute.text("\(card)/sriov_totalvfs").flatMap { Int($0) }
+    if device.place != nil { device.siblings = Files.names(in: card).count { $0.hasPrefix("virtfn") } }
+    if device.isConnectX, let physical = try? PhysicalFunction(named: device.card, root: root) {
+      device.preparation = try? PreparationFile.find(physical, in: PreparationFile.folder(root: root), root: root)
     }
     askNetwork(&device)
     return device
@@ -109,8 +125,8 @@ public struct HostExamination: Sendable {
     let tag = scanner.tag(of: device.record)
     device.firmware = tag[.firmware]
     device.switchMode = tag[.eswitchMode]
+    device.linkLayers = linkLayers(of: device.card)
     guard let place = device.place else { return }
-    device.linkLayers = linkLayers(of: place.physicalFunction)
     guard let network else {
       device.migratability = .unknown("only the running kernel tells")
       device.limiter = .unknown("only the running kernel tells")

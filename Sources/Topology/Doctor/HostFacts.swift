@@ -16,6 +16,8 @@ public struct HostFacts: Sendable {
   public var hasVFIO: Bool
   /// `/dev/iommu`; nil where there is none.
   public var iommufd: NodeFacts?
+  /// `/dev/vfio/vfio`; nil where there is none.
+  public var container: NodeFacts?
   /// Whether any IOMMU is on.
   public var hasIOMMU: Bool
   /// The IOMMUs that sysfs shows.
@@ -24,8 +26,10 @@ public struct HostFacts: Sendable {
   public var hasDebugfs: Bool?
   /// For whom permissions and limits are judged.
   public var process: ProcessAllowance
-  /// How many huge pages are reserved for guests, by their size in bytes.
+  /// How many huge pages are reserved for guests, or made as they are asked for, by their size in bytes.
   public var hugePages: [UInt64: UInt64]
+  /// The size in bytes of huge pages that the kernel makes by itself, or where a program advises it; nil where it makes none.
+  public var transparentHugePage: UInt64?
   /// The devices that are judged.
   public var devices: [DeviceFacts]
   /// Whether these are the devices of one virtual machine, which the caller named.
@@ -48,6 +52,20 @@ public struct HostFacts: Sendable {
 
     /// Nothing is expected.
     public init() {}
+  }
+
+  /// Whether devices on VFIO can be bound to an iommufd by nodes of their own; nil where nobody says. Otherwise they are opened
+  /// by their groups, with a container.
+  var hasDeviceWay: Bool? {
+    if iommufd == nil { return false }
+    let offered = devices.filter(\.record.isOnVFIO)
+    if offered.contains(where: { $0.record.nodeNumber != nil }) { return true }
+    return configuration.map { $0["VFIO_DEVICE_CDEV"] != .off } ?? (offered.isEmpty ? nil : false)
+  }
+
+  /// Whether the container is iommufd's imitation, which stands in where VFIO has none.
+  var containerIsIOMMUFD: Bool {
+    configuration.map { $0["IOMMUFD_VFIO_CONTAINER"] != .off && $0["VFIO_CONTAINER"] == .off } ?? false
   }
 
   /// Its version; nil where the release is none that is understood.
@@ -75,6 +93,10 @@ public struct DeviceFacts: Sendable {
   public var place: VirtualFunctionPlace?
   /// How many virtual functions its physical one has.
   public var siblings = 0
+  /// How many the firmware of its physical one, or its own where it is one, lets it have; nil where it has no SR-IOV.
+  public var offeredFunctions: Int?
+  /// The file that prepares its physical function, which says how many are wanted; nil where none does.
+  public var preparation: PreparationFile?
   /// The firmware that runs; nil where nobody says.
   public var firmware: String?
   /// The link layers of its NIC's ports, as the RDMA device of the physical function has them; empty where nobody says.
@@ -108,6 +130,8 @@ public struct DeviceFacts: Sendable {
   var name: String { "\(record.name)" }
   /// Its folder's name, which is a PCI function's address.
   var address: String { function?.address ?? name }
+  /// The address of its physical function, or its own where it is none's virtual one: what a card's tools take.
+  var card: String { place?.physicalFunction ?? address }
   /// Whether it is a function of an NVIDIA NIC, of which more is known than of others.
   var isConnectX: Bool { function.map { $0.identity.hasPrefix("15b3:") && $0.classCode >> 16 == 0x02 } ?? false }
   /// Whether it is a network controller.

@@ -18,13 +18,17 @@ public struct IOMMUUnit: Hashable, Sendable {
   public let tracking: Tracking
   /// What was read, in words for a person.
   public let evidence: String
+  /// The largest page of its tables in bytes, for which it has one dirty bit; nil where sysfs does not say.
+  public var largestPage: UInt64?
 
   /// Every IOMMU of a system.
   static func all(root: SystemRoot, commandLine: String, configuration: KernelConfiguration?) -> [IOMMUUnit] {
     Files.names(in: "\(root.sys)/class/iommu").map { name in
       let folder = "\(root.sys)/class/iommu/\(name)"
       if let register = number("\(folder)/intel-iommu/ecap") {
-        return intel(Attribute.harmless(name), register, commandLine, configuration)
+        var unit = intel(Attribute.harmless(name), register, commandLine, configuration)
+        unit.largestPage = number("\(folder)/intel-iommu/cap").map(largestPage)
+        return unit
       }
       if let register = number("\(folder)/amd-iommu/features") { return amd(Attribute.harmless(name), register) }
       return IOMMUUnit(
@@ -67,6 +71,11 @@ public struct IOMMUUnit: Hashable, Sendable {
     return IOMMUUnit(
       name: name, tracking: isOn ? .able : .turnedOff,
       evidence: "\(read): SSADS, and CONFIG_INTEL_IOMMU_SCALABLE_MODE_DEFAULT_ON is \(isOn ? "on" : "off")")
+  }
+
+  /// VT-d's Capability Register: second-stage pages of 2 MiB are bit 34, of 1 GiB bit 35 (SLLPS).
+  private static func largestPage(_ register: UInt64) -> UInt64 {
+    register >> 35 & 1 == 1 ? 1 << 30 : register >> 34 & 1 == 1 ? 2 << 20 : 4096
   }
 
   /// AMD's Extended Feature Register: dirty bits in the host's table (HDSup) are bit 52.

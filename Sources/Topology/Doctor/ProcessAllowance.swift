@@ -21,6 +21,9 @@ public struct ProcessAllowance: Hashable, Sendable {
   public let capabilities: UInt64
   /// How much memory it may lock (`RLIMIT_MEMLOCK`).
   public let lockedMemory: Limit
+  /// Whether it has memory in reserved huge pages; nil where no process was named that has a guest (a helper of vfio-ferry's
+  /// need not have it mapped), or procfs does not say.
+  public let hasHugePages: Bool?
   /// The lowest limit of its control group and those above (`memory.max`).
   public let memory: Limit
   /// The file that has it, or that would.
@@ -46,6 +49,8 @@ public struct ProcessAllowance: Hashable, Sendable {
     user = numbers("Uid").last
     groups = (numbers("Gid").last.map { [$0] } ?? []) + numbers("Groups")
     capabilities = status["CapEff"]?.first.flatMap { UInt64($0, radix: 16) } ?? 0
+    let hasGuest = pid != nil && status["Name"]?.first != "vfio-ferry"
+    hasHugePages = hasGuest ? status["HugetlbPages"]?.first.map { $0 != "0" } : nil
     lockedMemory = Self.lockedMemory("\(folder)/limits")
     (memory, memoryPath) = Self.memory(root: root, groups: Files.text("\(folder)/cgroup") ?? "")
   }

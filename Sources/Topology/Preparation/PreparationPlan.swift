@@ -76,7 +76,10 @@ struct PreparationPlan: Hashable {
     _ wish: PreparationWish, on state: PreparationState, driver: ChosenDriver?, autoprobe: String? = nil
   ) throws(Refusal) {
     if let maximum = state.maximum, wish.functions > maximum {
-      throw Refusal(reason: "it can have \(maximum) VFs, and not \(wish.functions)")
+      throw Refusal(
+        reason:
+          "it can have \(maximum) VFs, and not \(wish.functions) (on a ConnectX its firmware says how many: NUM_OF_VFS, by "
+          + "mlxconfig and a reset of the firmware)")
     }
     guard state.count == 0 || state.count == wish.functions else {
       throw Refusal(
