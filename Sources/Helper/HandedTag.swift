@@ -30,9 +30,10 @@ struct HandedTag {
     }
     do throws(TagContradiction) {
       return try found.completed(by: tag).encoded
+    } catch .tooLarge {
+      throw HelperFailure(.limit, device: device, "the tag of \(name) is not taken: \(TagContradiction.tooLarge)")
     } catch {
-      let code: HelperCode = if case .tooLarge = error { .limit } else { .refused }
-      throw HelperFailure(code, device: device, "the tag is not one of \(name) as it is now: \(error)")
+      throw HelperFailure(.refused, device: device, "the tag is not one of \(name) as it is now: \(error)")
     }
   }
 }

@@ -78,6 +78,9 @@ extension HelperSession {
       .wrongPhase, "the session is in \(phase.name), and this is for \(wanted)" + (hint.isEmpty ? "" : ": \(hint)"))
   }
 
+  /// Whether the VMM speaks a version of the protocol that has tags.
+  var knowsTags: Bool { minor ?? 0 >= HelperVersion.tags }
+
   mutating func perform(_ number: UInt32, _ task: Task, waiting what: Waiting = .task) -> [Action] {
     waiting[number] = what
     return [.perform(number, task)]
@@ -255,9 +258,6 @@ extension HelperSession {
         .wrongPhase, "the trackers are being started: wait for the reply to VFIO_FERRY_TRACKING_START")
     }
   }
-
-  /// Whether the VMM speaks a version of the protocol that has tags.
-  var knowsTags: Bool { minor ?? 0 >= HelperVersion.tags }
 
   // MARK: What can always be asked
 

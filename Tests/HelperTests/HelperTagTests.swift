@@ -129,6 +129,39 @@ struct HelperTagTests {
     #expect(vmm.ending()?.status == 0)
   }
 
+  @Test("more of the largest tags than a stream's manifest has room for are refused before anything is touched")
+  func many() throws {
+    let devices = (0..<128).map { index in
+      FakeDevice(
+        "0000:01:\(index < 80 ? "0" : "1")\(index / 8 % 10).\(index % 8)", features: [.stopCopy, .p2p, .preCopy],
+        image: [], script: Script())
+    }
+    let vmm = try HelperServerTests.vmm(devices, tag: Self.found())
+    // As much as there is room for beside what was found out.
+    let header = Array("vfio-ferry-tag 1\n".utf8)
+    let size = CompatibilityTag.maximumSize - Self.found().encoded.count + header.count
+    var text = header
+    for count in 1...32 {
+      let name = String(repeating: "z", count: count) + " "
+      let value = String(repeating: "v", count: min(1013, size - text.count - name.utf8.count - 1))
+      text += Array("\(name)\(value)\n".utf8)
+    }
+    #expect(text.count == size)
+    let file = SentFile(try Descriptor.inMemory(name: "a tag"))
+    try file.descriptor.writeAll(text.span, at: 0)
+    for id in 1...128 {
+      #expect(try vmm.ask(.tag(device: UInt32(id), offset: 0, size: UInt32(text.count)), file) == .done)
+    }
+    let stream = SentFile(try Descriptor.inMemory(name: "a stream"))
+    for request in [HelperRequest.beginSave(Bench.save()), .beginLoad(Bench.load)] {
+      guard case .failure(let failure) = try vmm.ask(request, stream) else { throw TestVMM.Gone() }
+      #expect(failure.code == .refused && failure.text.contains("longer than 4194304 bytes"), "\(failure)")
+    }
+    #expect(devices.allSatisfy { $0.state == .running })
+    vmm.hangUp()
+    _ = vmm.ending()
+  }
+
   @Test("a tag of another device, or of this one as it was, is refused, and the field is named")
   func contradictions() throws {
     let vmm = try HelperServerTests.vmm([Self.device()], tag: Self.found())

@@ -117,7 +117,7 @@ struct TagCompletionTests {
   func never() throws {
     var dice = Dice()
     var (refused, completed, stricter) = (0, 0, 0)
-    for _ in 0..<3000 {
+    for _ in 0..<1000 {
       let source = dice.tag()
       // Mostly nearly the same one.
       var destination = source
@@ -134,6 +134,6 @@ struct TagCompletionTests {
       stricter += after.count > before.count ? 1 : 0
     }
     // It was put to the test.
-    #expect(completed > 500 && refused > 100 && stricter > 100, "\(completed), \(refused), \(stricter)")
+    #expect(completed > 100 && refused > 20 && stricter > 20, "\(completed), \(refused), \(stricter)")
   }
 }
