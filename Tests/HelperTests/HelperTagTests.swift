@@ -162,6 +162,28 @@ struct HelperTagTests {
     _ = vmm.ending()
   }
 
+  @Test("a tag that comes right behind its device is taken when that is, and refused where that is")
+  func behind() throws {
+    let vmm = try TestVMM([Self.device()], tag: Self.found().encoded)
+    _ = try vmm.ask(.hello(major: 1, minor: 1, features: [], version: "test"))
+    let file = SentFile(try Descriptor.inMemory(name: "a tag"))
+    try file.descriptor.writeAll(Self.found().encoded.span, at: 0)
+    for (device, isThere) in [(Bench.device(2), false), (Bench.device(1), true)] {
+      let size = UInt32(Self.found().encoded.count)
+      let added = try vmm.send(.addDevice(device), file)
+      let tagged = try vmm.send(.tag(device: device.device, offset: 0, size: size), file)
+      let (first, second) = (try vmm.reply(to: added), try vmm.reply(to: tagged))
+      guard !isThere else {
+        #expect(second == .done, "\(first)")
+        continue
+      }
+      guard case .failure(let why) = first, case .failure(let failure) = second else { throw TestVMM.Gone() }
+      #expect(why.code == .noSuch && failure.code == .noSuch && failure.device == 2)
+    }
+    vmm.hangUp()
+    _ = vmm.ending()
+  }
+
   @Test("a tag of another device, or of this one as it was, is refused, and the field is named")
   func contradictions() throws {
     let vmm = try HelperServerTests.vmm([Self.device()], tag: Self.found())
