@@ -26,7 +26,7 @@
  * events, flags and codes, and takes nothing away. */
 enum {
   VFIO_FERRY_VERSION_MAJOR = 1,
-  VFIO_FERRY_VERSION_MINOR = 0,
+  VFIO_FERRY_VERSION_MINOR = 1, /* 1.1 has come with VFIO_FERRY_DEVICE_TAG and VFIO_FERRY_EVENT_TAG */
 };
 
 /* Caps. A helper may be told to allow less; what it allows is in its hello. */
@@ -38,6 +38,7 @@ enum {
   VFIO_FERRY_MAX_MAPPINGS = 65536,   /* of I/O addresses, all spaces together */
   VFIO_FERRY_MAX_BLOB = 1048576,     /* bytes of a VMM's own state of one device */
   VFIO_FERRY_MAX_BLOBS = 33554432,   /* the same of all devices together: those given here, and those that come */
+  VFIO_FERRY_MAX_TAG = 32768,        /* bytes of a compatibility tag's text */
   VFIO_FERRY_MAX_BITMAP = 268435456, /* bytes of the bitmap of dirty pages: 8 TiB of guest memory by pages of 4 KiB */
   VFIO_FERRY_NAME_SIZE = 64,         /* bytes of a name, its NUL included */
   VFIO_FERRY_TEXT_SIZE = 256,        /* bytes of a text, its NUL included */
@@ -61,6 +62,7 @@ enum {
   VFIO_FERRY_DEVICE_LINK = 7,      /* struct vfio_ferry_device_link */
   VFIO_FERRY_DEVICE_BLOB = 8,      /* struct vfio_ferry_blob, one descriptor */
   VFIO_FERRY_DEVICE_DEAD = 9,      /* struct vfio_ferry_device: wait no longer for it */
+  VFIO_FERRY_DEVICE_TAG = 10,      /* struct vfio_ferry_tag, one descriptor: what the helper can't find out of it */
   VFIO_FERRY_MEMORY_ADD = 16,      /* struct vfio_ferry_memory, one descriptor where its flags say so */
   VFIO_FERRY_MAP_ADD = 17,         /* struct vfio_ferry_mapping */
   VFIO_FERRY_MAP_REMOVE = 18,      /* struct vfio_ferry_mapping */
@@ -100,6 +102,8 @@ enum {
   VFIO_FERRY_EVENT_LINK_LOST = 0x200b, /* struct vfio_ferry_event: the stream is broken */
   VFIO_FERRY_EVENT_LOADED = 0x200c,    /* struct vfio_ferry_event: everything is in the devices, which are stopped */
   VFIO_FERRY_EVENT_FAILED = 0x200d,    /* struct vfio_ferry_error: the session has failed, and has gone back as far as it could */
+  VFIO_FERRY_EVENT_TAG = 0x200e,       /* struct vfio_ferry_event: what this device's tag says otherwise than its source's, that does not
+                                        * keep it from being loaded, and that the guest's peers may notice */
 };
 
 /* Where a session is. docs/helper-protocol.md says which requests each of them takes. */
@@ -296,6 +300,18 @@ struct vfio_ferry_blob {
   uint64_t offset;
 };
 
+/*
+ * A device's compatibility tag: the text that `vfio-ferry tag DEV` prints. The descriptor is a file of which `size` bytes from
+ * `offset` on are read before the reply. What the helper finds out of the device by itself it holds against it: a tag that says
+ * otherwise is another device's, or an old one, and is refused. The document says what comes of the rest.
+ */
+struct vfio_ferry_tag {
+  struct vfio_ferry_header header;
+  uint32_t device;
+  uint32_t size;   /* bytes, at most VFIO_FERRY_MAX_TAG */
+  uint64_t offset;
+};
+
 enum {
   VFIO_FERRY_MEMORY_HAS_FILE = 1 << 0, /* the descriptor is a file that holds it (a memfd, hugetlbfs): the helper can send it */
   VFIO_FERRY_MEMORY_IS_MAPPED = 1 << 1, /* it is mapped in `space` at `address`, too: VFIO_FERRY_MAP_ADD in the same request */
@@ -477,6 +493,7 @@ VFIO_FERRY_ASSERT(vfio_ferry_device_info, 368);
 VFIO_FERRY_ASSERT(vfio_ferry_device_arc, 24);
 VFIO_FERRY_ASSERT(vfio_ferry_device_link, 32);
 VFIO_FERRY_ASSERT(vfio_ferry_blob, 32);
+VFIO_FERRY_ASSERT(vfio_ferry_tag, 32);
 VFIO_FERRY_ASSERT(vfio_ferry_memory, 56);
 VFIO_FERRY_ASSERT(vfio_ferry_mapping, 48);
 VFIO_FERRY_ASSERT(vfio_ferry_tracking, 24);

@@ -69,7 +69,7 @@ extension HelperReply {
       self = .blob(device: try WireField.device(packet.device), size: packet.size)
     case VFIO_FERRY_STATUS: self = .status(try HelperStatus(HelperPacket.structure(bytes)))
     case VFIO_FERRY_DEVICE_REMOVE, VFIO_FERRY_DEVICE_LINK, VFIO_FERRY_DEVICE_BLOB, VFIO_FERRY_DEVICE_DEAD,
-      VFIO_FERRY_MEMORY_ADD, VFIO_FERRY_MAP_ADD, VFIO_FERRY_MAP_REMOVE, VFIO_FERRY_TRACKING_ADD,
+      VFIO_FERRY_DEVICE_TAG, VFIO_FERRY_MEMORY_ADD, VFIO_FERRY_MAP_ADD, VFIO_FERRY_MAP_REMOVE, VFIO_FERRY_TRACKING_ADD,
       VFIO_FERRY_TRACKING_STOP,
       VFIO_FERRY_SAVE_BEGIN, VFIO_FERRY_VCPUS_STOPPED, VFIO_FERRY_COMPLETE, VFIO_FERRY_COMMIT,
       VFIO_FERRY_LOAD_BEGIN, VFIO_FERRY_RESUME, VFIO_FERRY_ABORT:
@@ -197,7 +197,8 @@ extension HelperEvent {
       try WireField.isZero(packet.request, "request")
       self = .failed(try HelperFailure(packet))
     case VFIO_FERRY_EVENT_PHASE, VFIO_FERRY_EVENT_HUNG, VFIO_FERRY_EVENT_SLOW, VFIO_FERRY_EVENT_RESET,
-      VFIO_FERRY_EVENT_THROTTLE, VFIO_FERRY_EVENT_TRACKER, VFIO_FERRY_EVENT_LINK_LOST, VFIO_FERRY_EVENT_LOADED:
+      VFIO_FERRY_EVENT_THROTTLE, VFIO_FERRY_EVENT_TRACKER, VFIO_FERRY_EVENT_LINK_LOST, VFIO_FERRY_EVENT_LOADED,
+      VFIO_FERRY_EVENT_TAG:
       self = try .init(HelperPacket.structure(bytes), type: Int(type))
     default: throw HelperFailure(.unknownRequest, "event 0x\(String(type, radix: 16)) is not known")
     }
@@ -229,6 +230,9 @@ extension HelperEvent {
     case VFIO_FERRY_EVENT_TRACKER:
       try only(device: true, text: true)
       self = .tracker(device: device, phase, text)
+    case VFIO_FERRY_EVENT_TAG:
+      try only(device: true, text: true)
+      self = .tag(device: try WireField.device(device), phase, text)
     case VFIO_FERRY_EVENT_LINK_LOST:
       try only(text: true)
       self = .linkLost(phase, text)

@@ -81,7 +81,8 @@ extension HelperEvent {
     case .hung(let device, let phase, let microseconds, let text),
       .slow(let device, let phase, let microseconds, let text):
       return event(phase, device: device, microseconds: microseconds, text)
-    case .reset(let device, let phase, let text), .tracker(let device, let phase, let text):
+    case .reset(let device, let phase, let text), .tracker(let device, let phase, let text),
+      .tag(let device, let phase, let text):
       return event(phase, device: device, text)
     case .decision(let estimate), .ready(let estimate): return packet(estimate.structure)
     case .throttle(let phase, let text), .linkLost(let phase, let text): return event(phase, text)
@@ -107,6 +108,7 @@ extension HelperEvent {
       case .linkLost: VFIO_FERRY_EVENT_LINK_LOST
       case .loaded: VFIO_FERRY_EVENT_LOADED
       case .failed: VFIO_FERRY_EVENT_FAILED
+      case .tag: VFIO_FERRY_EVENT_TAG
       }
     return UInt32(type)
   }

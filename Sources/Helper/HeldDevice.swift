@@ -10,8 +10,8 @@ internal import VFIO
 final class HeldDevice: MigratableDevice {
   let name: DeviceName
   let driver: String
-  /// What a destination has to match.
-  let tag: [UInt8]
+  /// What a destination has to match: what was found out here, and what the VMM has said beside that.
+  private let known: Mutex<[UInt8]>
   /// Nil at the very end only.
   private let adopted: Mutex<AdoptedDevice?>
   private let departure: Departure
@@ -19,7 +19,7 @@ final class HeldDevice: MigratableDevice {
   init(_ adopted: AdoptedDevice, _ departure: Departure) {
     name = adopted.device.name
     driver = adopted.driver
-    tag = adopted.tag
+    known = Mutex(adopted.tag)
     self.adopted = Mutex(adopted)
     self.departure = departure
   }
@@ -33,6 +33,14 @@ final class HeldDevice: MigratableDevice {
   private var own: AdoptedDevice {
     guard let own = adopted.withLock({ $0 }) else { preconditionFailure("a device is asked after its end") }
     return own
+  }
+
+  var tag: [UInt8] { known.withLock { $0 } }
+
+  /// Takes in what a VMM says of it.
+  func take(tag text: [UInt8], _ id: UInt32) throws(HelperFailure) {
+    let whole = try HandedTag(text, for: name, id).completing(tag)
+    known.withLock { $0 = whole }
   }
 
   func offers(_ offers: inout TrackerOffers) -> [TrackerOffer] { own.offers(&offers) }

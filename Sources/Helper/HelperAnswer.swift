@@ -49,6 +49,8 @@ public enum HelperEvent: Hashable, Sendable {
   case loaded
   /// The session has failed, and has gone back.
   case failed(HelperFailure)
+  /// A device's tag and its source's differ in something that refuses nothing, and should be known.
+  case tag(device: UInt32, HelperPhase, String)
 }
 
 /// Where a session is. The corresponding C constants are `VFIO_FERRY_PHASE_*`.

@@ -92,6 +92,15 @@ final class HelperDriver: Sendable {
           return .done
         }
       }
+    case .takeTag(let id, let offset, let size):
+      on(id, number) { (held) throws(HelperFailure) in
+        let text = try carried.file().bytes(at: offset, count: Int(size))
+        guard let device = held.device.withLock({ $0 }) else {
+          throw HelperFailure(.noSuch, device: id, "device \(id) is gone")
+        }
+        try device.take(tag: text, id)
+        return .done
+      }
     case .giveBlob(let id): giveBlob(id, number)
     case .addMemory, .addMapping, .removeMapping, .startTracking, .readTracking, .stopTracking, .addDirtyPages,
       .takeBack:

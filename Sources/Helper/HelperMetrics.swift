@@ -82,7 +82,7 @@ public final class HelperMetrics: Sendable {
     case .linkLost: counts.withLock { $0.linkLosses += 1 }
     case .tracker: counts.withLock { $0.trackersReplaced += 1 }
     case .failed: counts.withLock { $0.failures += 1 }
-    case .slow, .reset, .ready, .throttle, .loaded: break
+    case .slow, .reset, .ready, .throttle, .loaded, .tag: break
     }
   }
 

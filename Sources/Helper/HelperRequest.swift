@@ -24,6 +24,8 @@ public enum HelperRequest: Hashable, Sendable {
   case blob(device: UInt32, offset: UInt64, size: UInt32)
   /// `VFIO_FERRY_DEVICE_DEAD`.
   case declareDead(device: UInt32)
+  /// `VFIO_FERRY_DEVICE_TAG`: its text is in the descriptor's file.
+  case tag(device: UInt32, offset: UInt64, size: UInt32)
   /// `VFIO_FERRY_MEMORY_ADD`.
   case addMemory(HelperMemory)
   /// `VFIO_FERRY_MAP_ADD`.

@@ -218,6 +218,8 @@ public final class HelperServer {
       // What went before it comes before it.
       sendNews()
       send(event.packet, nil)
+    // To an older VMM it would be nothing that it knows; the log has it.
+    case .tag where !session.knowsTags: break
     default: send(event.packet, nil)
     }
   }
@@ -270,7 +272,7 @@ extension HelperEvent {
   var level: LogLevel {
     switch self {
     case .failed: .error
-    case .hung, .reset, .linkLost, .tracker: .warning
+    case .hung, .reset, .linkLost, .tracker, .tag: .warning
     case .phase, .progress, .arc, .slow, .decision, .ready, .throttle, .loaded: .info
     }
   }
@@ -285,7 +287,7 @@ extension HelperEvent {
     case .reset(let device, _, let text): "device \(device): \(text)"
     case .decision(let estimate), .ready(let estimate): estimate.decision.map { "\($0)" }
     case .throttle(_, let text), .linkLost(_, let text): text
-    case .tracker(let device, _, let text): "device \(device): \(text)"
+    case .tracker(let device, _, let text), .tag(let device, _, let text): "device \(device): \(text)"
     case .loaded: "everything is loaded"
     case .failed(let failure): "failed: \(failure.text)"
     }

@@ -20,6 +20,8 @@ public struct HelperSession: Sendable {
     case release(UInt32)
     /// Take the request's file for the device's blob.
     case keepBlob(UInt32, offset: UInt64, size: UInt32)
+    /// Take what the request's file says of the device into its tag.
+    case takeTag(UInt32, offset: UInt64, size: UInt32)
     /// Give the blob that came for the device.
     case giveBlob(UInt32)
     /// Take in memory, with the request's descriptor where there is one.
@@ -111,6 +113,8 @@ public struct HelperSession: Sendable {
     var isHung = false
     /// The most bytes that it has been given of the VMM's own.
     var blobBytes = 0
+    /// The VMM has handed over its tag, or is about to.
+    var hasTag = false
     var progress: DeviceProgress?
   }
 
@@ -120,6 +124,8 @@ public struct HelperSession: Sendable {
     case adopt(UInt32)
     /// A device is asked, or has its state changed.
     case device(UInt32)
+    /// A device's tag is taken in.
+    case tag(UInt32)
     case memory(mappings: Int)
     case mapping
     case unmapping

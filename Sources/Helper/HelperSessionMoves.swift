@@ -89,7 +89,7 @@ extension HelperSession {
   /// What a device is asked for itself has to be over, so that nobody else changes the state that a session finds.
   private func requireAnswers() throws(HelperFailure) {
     try requireAdded()
-    for id in order where waiting.values.contains(.device(id)) {
+    for id in order where waiting.values.contains(.device(id)) || waiting.values.contains(.tag(id)) {
       throw HelperFailure(
         .wrongPhase, device: id, "a request for device \(id) alone is under way: wait for its reply")
     }
@@ -181,7 +181,7 @@ extension HelperSession {
       // What was loaded is gone: now the device.
       forget(id)
       return enter(.setup) + perform(number, .release(id)) + endUnbegun(.done)
-    case .task, .adopt, .device, .memory, .mapping, .tracking, .marking, .begin, .unmapping, .empty:
+    case .task, .adopt, .device, .tag, .memory, .mapping, .tracking, .marking, .begin, .unmapping, .empty:
       waiting[number] = nil
       if what == .unmapping { mappings -= 1 }
       return what == .empty ? enter(.setup) + [.reply(number, .done)] + endUnbegun(.done) : [.reply(number, reply)]
@@ -193,6 +193,7 @@ extension HelperSession {
     let reply = Action.reply(number, .failure(failure))
     switch what {
     case .adopt(let id): forget(id)
+    case .tag(let id): devices[id]?.hasTag = false
     case .memory(let count):
       memoryRanges -= 1
       mappings -= count

@@ -27,6 +27,7 @@ extension HelperSession {
     case .restarted(let index, let times):
       let text = "its guest has reset it (\(times)): its state is read anew"
       return [.event(.reset(device: number(index), phase, text))]
+    case .unlike(let index, let finding): return [.event(.tag(device: number(index), phase, "\(finding)"))]
     case .decided(let decision): return take(decision)
     case .ready: return [.event(.ready(estimate))]
     case .hung(let index, let request, let waited):

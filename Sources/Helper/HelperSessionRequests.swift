@@ -63,7 +63,7 @@ extension HelperSession {
     case .resume: return try resume(number)
     case .removeDevice(let id): return try remove(id, number)
     case .addDevice(let device): return try add(device, number)
-    case .arc, .reset, .link, .blob, .readBlob: return try changeDevice(request, number)
+    case .arc, .reset, .link, .tag, .blob, .readBlob: return try changeDevice(request, number)
     case .addMemory, .addMapping, .removeMapping, .startTracking, .readTracking, .stopTracking, .addDirtyPages:
       return try changeMemory(request, number)
     case .beginSave, .step, .quiesce, .complete, .commit, .beginLoad: return try move(request, number)
@@ -77,6 +77,9 @@ extension HelperSession {
     throw HelperFailure(
       .wrongPhase, "the session is in \(phase.name), and this is for \(wanted)" + (hint.isEmpty ? "" : ": \(hint)"))
   }
+
+  /// Whether the VMM speaks a version of the protocol that has tags.
+  var knowsTags: Bool { minor ?? 0 >= HelperVersion.tags }
 
   mutating func perform(_ number: UInt32, _ task: Task, waiting what: Waiting = .task) -> [Action] {
     waiting[number] = what
@@ -140,7 +143,7 @@ extension HelperSession {
     // What was said of it is not true of the next that has its number.
     links = links.filter { $0.key.from != id && $0.key.to != id }
     // What it still answers is not about another device of its number.
-    for (number, what) in waiting where what == .device(id) || what == .adopt(id) { waiting[number] = .task }
+    for (number, what) in waiting where [.device(id), .adopt(id), .tag(id)].contains(what) { waiting[number] = .task }
   }
 
   private mutating func changeDevice(_ request: HelperRequest, _ number: UInt32) throws(HelperFailure) -> [Action] {
@@ -160,6 +163,20 @@ extension HelperSession {
       guard from != to else { throw HelperFailure(.badArgument, device: from, "a device needs no link to itself") }
       links[Link(from: from, to: to)] = if case .link(_, _, let isThere) = request { isThere } else { false }
       return [.reply(number, .done)]
+    case .tag(let id, let offset, let size):
+      guard knowsTags else {
+        throw HelperFailure(
+          .unknownRequest,
+          "tags are handed over in version \(HelperVersion.major).\(HelperVersion.tags) of the protocol, and the VMM speaks an older one"
+        )
+      }
+      try require(.setup, hint: "a tag comes before the move in which it counts")
+      guard try !device(id).hasTag else {
+        throw HelperFailure(
+          .exists, device: id, "device \(id) was given a tag already: to give it another, remove it and add it anew")
+      }
+      devices[id]?.hasTag = true
+      return perform(number, .takeTag(id, offset: offset, size: size), waiting: .tag(id))
     case .blob(let id, let offset, let size):
       try require(.setup, .preCopy, .quiescing, .stopped, hint: "the stream is finished, or none was begun here")
       _ = try device(id)
@@ -268,4 +285,6 @@ extension HelperSession {
 private enum HelperVersion {
   static let major = UInt32(VFIO_FERRY_VERSION_MAJOR)
   static let minor = UInt32(VFIO_FERRY_VERSION_MINOR)
+  /// The first minor version with tags.
+  static let tags: UInt32 = 1
 }

@@ -18,6 +18,7 @@ extension HelperRequest {
     case VFIO_FERRY_DEVICE_LINK: self = try Self.link(HelperPacket.structure(bytes))
     case VFIO_FERRY_DEVICE_BLOB: self = try Self.blob(HelperPacket.structure(bytes))
     case VFIO_FERRY_DEVICE_DEAD: self = .declareDead(device: try Self.device(bytes))
+    case VFIO_FERRY_DEVICE_TAG: self = try Self.tag(HelperPacket.structure(bytes))
     case VFIO_FERRY_MEMORY_ADD: self = .addMemory(try HelperMemory(HelperPacket.structure(bytes)))
     case VFIO_FERRY_MAP_ADD: self = .addMapping(try HelperMapping(HelperPacket.structure(bytes)))
     case VFIO_FERRY_MAP_REMOVE: self = .removeMapping(try HelperMapping(HelperPacket.structure(bytes)))
@@ -100,6 +101,16 @@ extension HelperRequest {
     }
     let offset = try WireField.offset(packet.offset, size: UInt64(packet.size))
     return .blob(device: device, offset: offset, size: packet.size)
+  }
+
+  private static func tag(_ packet: vfio_ferry_tag) throws(HelperFailure) -> HelperRequest {
+    let device = try WireField.device(packet.device)
+    if Int(packet.size) > VFIO_FERRY_MAX_TAG {
+      throw HelperFailure(
+        .limit, device: device, "a tag of \(packet.size) bytes, where \(VFIO_FERRY_MAX_TAG) are allowed")
+    }
+    let offset = try WireField.offset(packet.offset, size: UInt64(packet.size))
+    return .tag(device: device, offset: offset, size: packet.size)
   }
 }
 

@@ -31,6 +31,8 @@ extension HelperRequest {
         vfio_ferry_device_link(header: vfio_ferry_header(), from: from, to: to, link: link, reserved: 0))
     case .blob(let device, let offset, let size):
       return packet(vfio_ferry_blob(header: vfio_ferry_header(), device: device, size: size, offset: offset))
+    case .tag(let device, let offset, let size):
+      return packet(vfio_ferry_tag(header: vfio_ferry_header(), device: device, size: size, offset: offset))
     case .addMemory(let memory): return packet(memory.structure)
     case .addMapping(let mapping), .removeMapping(let mapping): return packet(mapping.structure)
     case .startTracking(let pageSize):
@@ -48,7 +50,7 @@ extension HelperRequest {
   public var descriptors: Int {
     switch self {
     case .addDevice(let device): device.support == .none ? 1 : 2
-    case .blob, .addDirtyPages: 1
+    case .blob, .tag, .addDirtyPages: 1
     case .addMemory(let memory): memory.fileOffset == nil ? 0 : 1
     case .beginSave(let save): save.pages == .byHelper ? 2 : 1
     case .beginLoad(let load): load.pages ? 2 : 1
@@ -69,6 +71,7 @@ extension HelperRequest {
       case .link: VFIO_FERRY_DEVICE_LINK
       case .blob: VFIO_FERRY_DEVICE_BLOB
       case .declareDead: VFIO_FERRY_DEVICE_DEAD
+      case .tag: VFIO_FERRY_DEVICE_TAG
       case .addMemory: VFIO_FERRY_MEMORY_ADD
       case .addMapping: VFIO_FERRY_MAP_ADD
       case .removeMapping: VFIO_FERRY_MAP_REMOVE

@@ -30,17 +30,21 @@ public struct CompatibilityTag: Hashable, Sendable {
   /// made so, and an empty one is nothing.
   public subscript(field: TagField) -> String? {
     get { self[key: field.rawValue] }
+    set { self[key: field.rawValue] = newValue }
+  }
+
+  /// The same of a field that this program may not know.
+  subscript(key key: String) -> String? {
+    get { entries.first { $0.key == key }?.value }
     set {
-      entries.removeAll { $0.key == field.rawValue }
+      entries.removeAll { $0.key == key }
       let bytes = (newValue ?? "").utf8.prefix(Self.maximumValueSize).map { Self.isPrintable($0) ? $0 : 63 }
       let value = String(decoding: bytes, as: UTF8.self)
       guard !value.isEmpty else { return }
-      let place = entries.firstIndex { $0.key > field.rawValue } ?? entries.endIndex
-      entries.insert(Entry(key: field.rawValue, value: value), at: place)
+      let place = entries.firstIndex { $0.key > key } ?? entries.endIndex
+      entries.insert(Entry(key: key, value: value), at: place)
     }
   }
-
-  subscript(key key: String) -> String? { entries.first { $0.key == key }?.value }
 
   /// Its text. The same tag has the same text.
   public var text: String {

@@ -57,14 +57,16 @@ extension LoadSession {
     return nil
   }
 
-  /// What does not keep a stream from these devices and the guest's peers may notice, in words; empty where nothing is known.
+  /// What does not keep a stream from these devices and the guest's peers may notice; empty where nothing is known.
   public static func warnings(
     manifest: StreamManifest, devices: [SessionDevice], policy: TagPolicy = .loose
-  ) -> [String] {
-    zip(manifest.devices, devices).flatMap { source, device -> [String] in
+  ) -> [(device: Int, finding: TagComparison.Finding)] {
+    var warnings: [(device: Int, finding: TagComparison.Finding)] = []
+    for (index, (source, device)) in zip(manifest.devices, devices).enumerated() {
       guard let from = try? CompatibilityTag(decoding: source.tag), let to = try? CompatibilityTag(decoding: device.tag)
-      else { return [] }
-      return TagComparison(source: from, destination: to).warnings(under: policy).map { "\(device.name): \($0)" }
+      else { continue }
+      warnings += TagComparison(source: from, destination: to).warnings(under: policy).map { (index, $0) }
     }
+    return warnings
   }
 }

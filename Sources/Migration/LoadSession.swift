@@ -274,7 +274,9 @@ public struct LoadSession: SessionMachine {
       return step(at: now)
     }
     phase = .stopping
-    return receive(into: first.buffer) + group.stop(towards: .resuming, at: now)
+    let warnings = Self.warnings(manifest: manifest, devices: devices, policy: configuration.tagPolicy)
+      .map { SessionEffect.note(.unlike(device: $0.device, $0.finding)) }
+    return warnings + receive(into: first.buffer) + group.stop(towards: .resuming, at: now)
   }
 
   /// Why a stream whose source waits for answers can't be loaded here.

@@ -153,6 +153,8 @@ public enum SessionNote: Hashable, Sendable {
   case arc(ArcReport)
   /// The group has ended a step, or was broken off in it.
   case stepEnded(StepReport)
+  /// What does not keep the stream from a device, and the guest's peers may notice (DA2).
+  case unlike(device: Int, TagComparison.Finding)
   /// A device was reset, and is empty.
   case reset(device: Int)
   /// What the pre-copy loop decided.

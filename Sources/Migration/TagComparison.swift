@@ -128,7 +128,7 @@ extension TagComparison.Finding: CustomStringConvertible {
     "\(key) is \(relation.rawValue): \(Self.short(source)) on the source, \(Self.short(destination)) on the destination"
   }
 
-  private static func short(_ value: String?) -> String {
+  static func short(_ value: String?) -> String {
     guard let value else { return "unknown" }
     return value.utf8.count > 80 ? value.prefix(77) + "..." : value
   }

@@ -138,12 +138,17 @@ enum TagRules {
 
   /// Whether a person should hear of a relation that no policy in force refuses: peers know the guest by it, or what they say
   /// to each other depends on it (DA2), and it can be set anew on the destination. Of what the source does not say, as a helper
-  /// can't, nothing is known to be lost.
+  /// can't that was handed no tag, nothing is known to be lost.
   static func warns(_ relation: TagRelation, of field: TagField?) -> Bool {
     switch field {
     case .mac, .vlan, .spoofCheck, .trust, .eswitchMode, .eswitchRules: relation != .equal && relation != .extra
     default: false
     }
+  }
+
+  /// Whether the loose policy refuses where one side says nothing of a field.
+  static func refusesAbsence(of key: String, vendor: String?) -> Bool {
+    [TagRelation.missing, .extra].contains { refuses($0, of: TagField(rawValue: key), vendor: vendor, under: .loose) }
   }
 
   /// Whether the loose policy can refuse by a field at all.

@@ -51,7 +51,7 @@ extension DeviceAccess {
       throw .refused(mismatch)
     }
     for warning in LoadSession.warnings(manifest: manifest, devices: targets, policy: policy) {
-      console.note("vfio-ferry: warning: \(warning)")
+      console.note("vfio-ferry: warning: \(targets[warning.device].name): \(warning.finding)")
     }
     return tags
   }

@@ -36,6 +36,7 @@ final class SessionDisplay: Sendable {
       say(
         "\(report.step): \(isWhole ? "done" : "broken off") after \(time), the devices \(Figures.time(report.skew)) apart"
       )
+    case .unlike: break  // It was said when they were compared, before the devices were opened.
     case .reset(let device):
       say("\(names[device]) was reset: what was in it is lost")
     case .decided(let decision):

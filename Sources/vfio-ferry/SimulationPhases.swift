@@ -66,6 +66,7 @@ struct SimulationPhases {
     case .stillLimited(let device, let error): return "what comes in to \(names[device]) is still limited: \(error)"
     case .restarted(let device, let times):
       return "\(names[device]) was reset by its guest (\(times)); its state is sent anew"
+    case .unlike(let device, let finding): return "\(names[device]): \(finding)"
     case .reset, .stepEnded, .ready: return nil
     case .hung(let device, _, let waited): return "\(names[device]) has not answered for \(Figures.time(waited))"
     case .slow(let call, let waited): return call.words(names, Figures.time(waited))

@@ -21,7 +21,7 @@ public struct FuzzTarget: Sendable {
 
   /// All of them.
   public static let all = [
-    packets, stream, memory, receiver, session, server, scenario, records, preparation, registers,
+    packets, stream, memory, receiver, session, server, scenario, records, tags, preparation, registers,
   ]
 }
 

@@ -8,14 +8,19 @@ enum RequestChoice {
     let id = UInt32(1 + input.choice(3))
     let other = UInt32(1 + input.choice(3))
     switch input.choice(30) {
-    case 0: return .hello(major: UInt32(input.choice(3)), minor: 0, features: .pages, version: "fuzz")
+    case 0: return .hello(major: UInt32(input.choice(3)), minor: 1, features: .pages, version: "fuzz")
     case 1, 2: return .addDevice(device(id, named: other))
     case 3: return .describe(device: id)
     case 4: return .removeDevice(id)
     case 5: return .arc(device: id, input.one(of: MigrationState.allCases))
     case 6: return .reset(device: id)
     case 7: return .link(from: id, to: other == id ? id % 3 + 1 : other, isThere: input.flag())
-    case 8: return .blob(device: id, offset: UInt64(input.byte()), size: UInt32(input.byte()) << 4)
+    case 8:
+      let (place, size) = (input.byte(), input.byte())
+      if place < 128 { return .blob(device: id, offset: UInt64(place), size: UInt32(size) << 4) }
+      // Mostly as long as it is.
+      let length = size < 192 ? UInt32(tag(place).count) : UInt32(size)
+      return .tag(device: id, offset: 0, size: length)
     case 9: return .declareDead(device: id)
     case 10: return .addMemory(memory(&input))
     case 11: return .addMapping(mapping(&input))
@@ -37,6 +42,12 @@ enum RequestChoice {
     case 28: return .abort
     default: return .status
     }
+  }
+
+  /// The text of a tag, or nearly.
+  static func tag(_ choice: UInt8) -> [UInt8] {
+    let texts = ["mac 02:00:00:00:00:0\(choice % 2)\n", "driver x\n", "trust on\nvlan 1\n", "trust\n"]
+    return Array(("vfio-ferry-tag 1\n" + texts[Int(choice) / 2 % texts.count]).utf8)
   }
 
   static func device(_ id: UInt32, named: UInt32) -> HelperDevice {

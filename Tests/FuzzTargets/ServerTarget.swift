@@ -13,7 +13,7 @@ extension FuzzTarget {
     let how = input.byte()
     let vmm = try HostileVMM(devices: 1 + Int(how & 1), failing: how & 2 == 0 ? .max : Int(how >> 2))
     if !input.flag() {
-      try vmm.ask(.hello(major: 1, minor: 0, features: .pages, version: "fuzz"), [])
+      try vmm.ask(.hello(major: 1, minor: 1, features: .pages, version: "fuzz"), [])
       for id in 0..<UInt32(input.choice(3)) {
         try vmm.ask(.addDevice(RequestChoice.device(id + 1, named: id)), [.memory([])])
       }
@@ -51,6 +51,7 @@ extension HostileVMM {
   private func fitting(_ request: HelperRequest, _ input: inout FuzzInput) -> [HostileFile] {
     switch request {
     case .addDevice, .blob, .addDirtyPages: [.memory([UInt8](repeating: input.byte(), count: 4096))]
+    case .tag: [.memory(RequestChoice.tag(input.byte()))]
     case .addMemory(let memory): memory.fileOffset == nil ? [] : [.memory([UInt8](repeating: 1, count: 1 << 18))]
     case .beginSave(let save):
       [input.flag() ? .sink : .socket(answers(&input), isOpen: input.flag())]

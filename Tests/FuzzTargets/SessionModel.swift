@@ -222,7 +222,7 @@ extension HelperRequest {
     switch self {
     case .hello, .describe, .declareDead, .estimate, .status, .vcpusStopped: true
     case .abort: phase != .committed
-    case .addDevice, .arc, .reset, .link, .addMemory, .startTracking, .readTracking, .stopTracking, .beginSave,
+    case .addDevice, .arc, .reset, .link, .tag, .addMemory, .startTracking, .readTracking, .stopTracking, .beginSave,
       .beginLoad:
       phase == .setup
     // Outside of SETUP it ends the session first.

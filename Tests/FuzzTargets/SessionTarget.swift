@@ -8,7 +8,7 @@ extension FuzzTarget {
   static let session = FuzzTarget("session") { bytes in
     var input = FuzzInput(bytes)
     var bench = SessionModel()
-    if !input.flag() { try bench.ask(.hello(major: 1, minor: 0, features: .pages, version: "")) }
+    if !input.flag() { try bench.ask(.hello(major: 1, minor: 1, features: .pages, version: "")) }
     while !input.isEmpty, !bench.isOver { try bench.step(&input) }
     try bench.settle()
   }

@@ -8,7 +8,9 @@ import Testing
 struct DeviceRequestTests {
   private typealias Bench = HelperSessionBench
 
-  private static let own: [HelperRequest] = [.arc(device: 2, .stop), .reset(device: 2), .describe(device: 2)]
+  private static let own: [HelperRequest] = [
+    .arc(device: 2, .stop), .reset(device: 2), .describe(device: 2), .tag(device: 2, offset: 0, size: 1),
+  ]
   private static let moves: [HelperRequest] = [.beginSave(Bench.save()), .beginLoad(Bench.load), .resume]
 
   @Test("no session begins on a device that has not answered, and one does as soon as it has", arguments: own, moves)

@@ -196,6 +196,24 @@ struct HelperFieldTests {
     #expect(blob(1, 1 << 63 - 1) == .badArgument && blob(1, .max) == .badArgument && blob(0, 1 << 63) == .badArgument)
   }
 
+  @Test("a tag has its cap, too, which is what a tag's text may have, and lies where a file can have it")
+  func tags() {
+    func tag(_ size: UInt32, _ offset: UInt64) -> HelperCode? {
+      refusal(
+        VFIO_FERRY_DEVICE_TAG, descriptors: 1,
+        vfio_ferry_tag(header: vfio_ferry_header(), device: 1, size: size, offset: offset))
+    }
+    let most = UInt32(VFIO_FERRY_MAX_TAG)
+    #expect(Int(most) == CompatibilityTag.maximumSize)
+    #expect(tag(most, 0) == nil && tag(1, 1 << 63 - 2) == nil)
+    #expect(tag(most + 1, 0) == .limit && tag(.max, .max) == .limit)
+    #expect(tag(1, 1 << 63 - 1) == .badArgument && tag(1, .max) == .badArgument && tag(0, 1 << 63) == .badArgument)
+    var bare = vfio_ferry_tag(header: vfio_ferry_header(), device: 1, size: 1, offset: 0)
+    #expect(refusal(VFIO_FERRY_DEVICE_TAG, bare) == .badPacket, "without its file")
+    bare.device = 0
+    #expect(refusal(VFIO_FERRY_DEVICE_TAG, descriptors: 1, bare) == .badArgument)
+  }
+
   @Test("a save has its enumerator, pages that go one way, and times of no more than a day")
   func saves() {
     func save(_ change: (inout vfio_ferry_save) -> Void) -> HelperCode? {
@@ -237,7 +255,7 @@ struct HelperFieldTests {
 
   @Test("a request that is not known is refused without an end, whatever else is in it")
   func unknown() {
-    for type in [0, 10, 15, 59, VFIO_FERRY_REPLY + 1, VFIO_FERRY_ERROR, VFIO_FERRY_EVENT_PHASE, 0xffff_ffff] {
+    for type in [0, 11, 15, 59, VFIO_FERRY_REPLY + 1, VFIO_FERRY_ERROR, VFIO_FERRY_EVENT_PHASE, 0xffff_ffff] {
       #expect(refusal(type, vfio_ferry_header()) == .unknownRequest)
       #expect(refusal(type, descriptors: 2, vfio_ferry_error()) == .unknownRequest)
     }

@@ -41,8 +41,8 @@ struct HelperServerTests {
   ) throws -> TestVMM {
     let vmm = try TestVMM(devices, tag: tag?.encoded ?? [], over: over)
     #expect(
-      try vmm.ask(.hello(major: 1, minor: 0, features: [.pages], version: "test"))
-        == .hello(minor: 0, features: [.pages], HelperLimits(), version: "test"))
+      try vmm.ask(.hello(major: 1, minor: 1, features: [.pages], version: "test"))
+        == .hello(minor: 1, features: [.pages], HelperLimits(), version: "test"))
     let file = SentFile(try Descriptor.inMemory(name: "stands for a device"))
     for (index, device) in devices.enumerated() {
       guard case .device(let info) = try vmm.ask(.addDevice(wanted(device, UInt32(index + 1))), file) else {

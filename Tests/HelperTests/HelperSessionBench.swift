@@ -11,7 +11,7 @@ struct HelperSessionBench {
 
   init(greeted: Bool = true, devices: [UInt32] = []) {
     guard greeted else { return }
-    ask(.hello(major: 1, minor: 0, features: [], version: "bench"))
+    ask(.hello(major: 1, minor: 1, features: [], version: "bench"))
     for id in devices { add(id) }
     actions = []
   }

@@ -15,6 +15,7 @@ struct HelperSessionTests {
     ("DEVICE_REMOVE", .removeDevice(1)),
     ("DEVICE_ARC", .arc(device: 1, .stop)), ("DEVICE_RESET", .reset(device: 1)),
     ("DEVICE_LINK", .link(from: 1, to: 2, isThere: true)), ("DEVICE_BLOB", .blob(device: 1, offset: 0, size: 1)),
+    ("DEVICE_TAG", .tag(device: 1, offset: 0, size: 1)),
     ("DEVICE_DEAD", .declareDead(device: 1)), ("MEMORY_ADD", .addMemory(Bench.memory)),
     ("MAP_ADD", .addMapping(Bench.mapping)), ("MAP_REMOVE", .removeMapping(Bench.mapping)),
     ("TRACKING_START", .startTracking(pageSize: 4096)), ("TRACKING_READ", .readTracking),
@@ -78,7 +79,7 @@ struct HelperSessionTests {
     bench = Bench(greeted: false)
     let newer = bench.ask(
       .hello(major: 1, minor: 7, features: [.pages, HelperFeatures(rawValue: 1 << 9)], version: ""))
-    #expect(bench.reply(newer) == .hello(minor: 0, features: .pages, HelperLimits(), version: "test"))
+    #expect(bench.reply(newer) == .hello(minor: 1, features: .pages, HelperLimits(), version: "test"))
     let refused2 = bench.refusal(.hello(major: 1, minor: 0, features: [], version: ""))
     #expect(refused2?.code == .wrongPhase)
   }

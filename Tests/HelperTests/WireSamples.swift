@@ -50,6 +50,7 @@ enum WireSamples {
       .readBlob(device: 4), .arc(device: 1, .preCopyP2P), .arc(device: 1, .error),
       .link(from: 1, to: 2, isThere: true), .link(from: 2, to: 1, isThere: false),
       .blob(device: 1, offset: 1, size: 1 << 20), .blob(device: 1, offset: UInt64(Int64.max), size: 0),
+      .tag(device: 1, offset: 1, size: 32_768), .tag(device: 2, offset: UInt64(Int64.max), size: 0),
       .addMemory(HelperMemory(guest: guest, fileOffset: nil, mapping: nil)),
       .addMemory(HelperMemory(guest: guest, fileOffset: 0, mapping: mapping)),
       .addMemory(HelperMemory(guest: lastPage, fileOffset: 1 << 40, mapping: nil)), .addMapping(mapping),
@@ -126,6 +127,6 @@ enum WireSamples {
       .hung(device: 1, .quiescing, microseconds: 5_000_000, "saying STOP"),
       .slow(device: 0, .preCopy, microseconds: 1, "reading"), .reset(device: 1, .preCopy, "for the 2nd time"),
       .ready(estimates[6]), .throttle(.preCopy, "slower"), .tracker(device: 0, .preCopy, "replaced"),
-      .linkLost(.stopped, "reset by peer"), .loaded,
+      .linkLost(.stopped, "reset by peer"), .loaded, .tag(device: 2, .loading, "trust is missing"),
     ]
 }

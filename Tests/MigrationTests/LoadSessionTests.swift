@@ -203,12 +203,38 @@ struct LoadSessionTests {
       device.tag = tag
       let from = StreamManifest.Device(name: "source", driver: "d", features: [.stopCopy], tag: source.encoded)
       return LoadSession.warnings(manifest: StreamManifest(devices: [from]), devices: [device])
+        .map { "\($0.device): \($0.finding)" }
     }
     #expect(
       warnings(destination.encoded) == [
-        "device0: eswitch_rules is different: 3 (7f3a91c2d0e4b6aa) on the source, none on the destination"
+        "0: eswitch_rules is different: 3 (7f3a91c2d0e4b6aa) on the source, none on the destination"
       ])
     #expect(warnings(source.encoded).isEmpty && warnings([]).isEmpty && warnings([1]).isEmpty)
+  }
+
+  @Test("that is told of each device before anything is asked of one")
+  func told() throws {
+    var (source, destination) = (CompatibilityTag(), CompatibilityTag())
+    (source[.trust], destination[.trust]) = ("on", "off")
+    source[.mac] = "02:00:00:00:00:01"
+    var devices = [sessionDevice(0), sessionDevice(1)]
+    (devices[0].tag, devices[1].tag) = (source.encoded, destination.encoded)
+    let records = devices.map {
+      StreamManifest.Device(name: "source", driver: "d", features: $0.features, tag: source.encoded)
+    }
+    var bench = SessionBench(LoadSession(devices: devices))
+    bench.handle(.received(buffer: 0, .manifest(StreamManifest(devices: records))))
+    let findings = bench.pending.compactMap { effect -> String? in
+      if case .note(.unlike(let device, let finding)) = effect { "\(device): \(finding)" } else { nil }
+    }
+    #expect(
+      findings == [
+        "1: mac is missing: 02:00:00:00:00:01 on the source, unknown on the destination",
+        "1: trust is different: on on the source, off on the destination",
+      ])
+    let first = try #require(bench.pending.firstIndex { if case .control = $0 { true } else { false } })
+    let last = try #require(bench.pending.lastIndex { if case .note(.unlike) = $0 { true } else { false } })
+    #expect(last < first)
   }
 
   @Test(

@@ -151,6 +151,61 @@ def scraped(path, request=b""):
         return b"".join(iter(lambda: link.recv(65536), b"")).decode()
 
 
+def tags(source, target):
+    """What the helpers can't find out is compared where both VMMs hand it over; no VMM can talk what they do find out away."""
+
+    def refused_tag(what, code, data, words, number=1):
+        try:
+            tag(source, number, data)
+            check(what, False, "it was not refused")
+        except Refused as error:
+            check(what, error.code == code and words in error.text and error.packet.device in (0, number), f"{error}; not {code}, with {words}")
+
+    source.start(), target.start()
+    whole = tag_of(source, 1)
+    refused_tag("no tag", "BAD_ARGUMENT", b"", "no compatibility tag")
+    refused_tag("a tag of another version", "BAD_ARGUMENT", b"vfio-ferry-tag 9\n", "version 9")
+    refused_tag("a tag with a line that is none", "BAD_ARGUMENT", whole + b"zz\n", f"line {whole.count(10) + 1}")
+    refused_tag("a tag that is too long", "LIMIT", whole + b"z" * P.MAX_TAG, "32768")
+    refused_tag("a tag of another type of device", "REFUSED", tag_of(source, 1, mdev_type="mtty-1"), "mdev_type mtty-1, and here that is mtty-2")
+    refused_tag("a tag of a device of another driver", "REFUSED", tag_of(source, 1, driver="mlx5_vfio_pci"), "driver mlx5_vfio_pci")
+    refused_tag("a tag of another kind of device", "REFUSED", tag_of(source, 1, vendor="15b3"), "vendor 15b3, and here there is none")
+    refused_tag("a tag of another host", "REFUSED", tag_of(source, 1, kernel="1.0"), "kernel 1.0")
+    refused_tag("a tag of a device that there is not", "NO_SUCH", whole, "", 3)
+    tag(source, 1, tag_of(source, 1, mac="02:00:00:00:00:01", trust="on"), offset=77)
+    refused_tag("a second tag", "EXISTS", whole, "remove it")
+    tag(target, 1, tag_of(target, 1, mac="02:00:00:00:00:02"))
+    begin(source, target)
+    failed = target.event("FAILED", 30)
+    check("another MAC is refused", P.name("CODE", failed.code) == "CODE_STREAM"
+          and "mac is different: 02:00:00:00:00:01 on the source, 02:00:00:00:00:02 on" in failed.text, failed.text)
+    same("before anything is asked of a device", [e.what for e in target.link.events if e.what in ("EVENT_ARC", "EVENT_RESET")], [])
+    same("the target is as it was", target.phase() + " " + target.states(), "SETUP RUNNING RUNNING")
+    broken(source, "its source")
+    refused_tag("a tag stays after an abort", "EXISTS", whole, "")
+    target.end()
+    target.start()
+    tag(target, 1, tag_of(target, 1, mac="02:00:00:00:00:01", trust="off"))
+    begin(source, target)
+    refused_tag("a tag in PRE_COPY", "WRONG_PHASE", tag_of(source, 2), "", 2)
+    event = target.event("TAG")
+    same("what is let pass is told", (event.device, P.name("PHASE", event.phase), event.text),
+         (1, "PHASE_LOADING", "trust is different: on on the source, off on the destination"))
+    advance(source, "COMMITTED")
+    target.event("LOADED")
+    same("once", [e.text for e in target.link.events if e.what == "EVENT_TAG"], [])
+    target.call("RESUME")
+    same("moved", source.states() + " " + target.states(), "STOP STOP RUNNING RUNNING")
+    same("farewells", (source.end(), target.end()), (0, 0))
+    check("the log has it, too", "trust is different" in target.said(), target.said())
+    source.start(hello=False)
+    source.call("HELLO", major=1, minor=0, version="old")
+    source.add(1), source.add(2)
+    refused_tag("a tag from a VMM that speaks 1.0", "UNKNOWN_REQUEST", whole, "1.1")
+    source.call("RESUME")
+    same("a farewell", source.end(), 0)
+
+
 def metrics(source, target):
     """A confined helper goes on writing its own file and answering at its own socket, and takes both with it."""
     folder = tempfile.mkdtemp()
@@ -582,7 +637,7 @@ PARTS = [("mtty", conversation), ("mtty", packets), ("mtty", iommufds), ("mtty",
 PARTS += [("mtty", abort, phase) for phase in ("SETUP", "PRE_COPY", "QUIESCING", "STOPPED", "COMPLETE", "COMMITTED")]
 PARTS += [("mtty", abort_target, phase) for phase in ("LOADING", "LOADED")]
 PARTS += [("mtty", ending, phase) for phase in ("PRE_COPY", "STOPPED", "COMPLETE")]
-PARTS += [("mtty", crash, "LOADING"), ("mtty", killed, "STOPPED"), ("mtty", found), ("mtty", metrics), ("memory", by_helper), ("memory", by_vmm)]
+PARTS += [("mtty", crash, "LOADING"), ("mtty", killed, "STOPPED"), ("mtty", found), ("mtty", tags), ("mtty", metrics), ("memory", by_helper), ("memory", by_vmm)]
 PARTS += [("synthetic", found_in_error), ("synthetic", reset_by_guest)]
 PARTS += [("synthetic", unbinding, f"{how} in {phase}") for how in ("DEVICE_REMOVE", "hanging up") for phase in ("SETUP", "PRE_COPY", "LOADING")]
 PARTS += [("memory", huge_pages)]

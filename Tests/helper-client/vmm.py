@@ -347,6 +347,23 @@ def blob(host, device, data, offset=0):
     os.close(file)
 
 
+def tag_of(host, number, **fields):
+    """What `vfio-ferry tag` prints of a device, with these fields in it besides."""
+    text = subprocess.run([HELPER, "tag", host.devices[number - 1].name], check=True, capture_output=True).stdout.decode()
+    head, *lines = text.splitlines()
+    lines = [line for line in lines if line.split(" ")[0] not in fields] + [f"{name} {value}" for name, value in fields.items()]
+    return "".join(line + "\n" for line in [head] + sorted(lines)).encode()
+
+
+def tag(host, number, data, offset=0):
+    file = memory_file(data, offset)
+    try:
+        host.call("DEVICE_TAG", [file], device=number, size=len(data), offset=offset)
+        os.pwrite(file, b"\xee" * len(data), offset)  # it was read before the reply
+    finally:
+        os.close(file)
+
+
 def blob_read(host, device):
     packet = host.call("BLOB_READ", device=device)
     if not packet.files:

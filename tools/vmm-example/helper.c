@@ -157,6 +157,7 @@ static size_t event_size(uint32_t type) {
     case VFIO_FERRY_EVENT_THROTTLE:
     case VFIO_FERRY_EVENT_TRACKER:
     case VFIO_FERRY_EVENT_LINK_LOST:
+    case VFIO_FERRY_EVENT_TAG:
     case VFIO_FERRY_EVENT_LOADED: return sizeof(struct vfio_ferry_event);
     default: return 0;
   }
@@ -213,6 +214,7 @@ static bool take_event(struct helper *helper, const union packet *packet) {
       break;
     case VFIO_FERRY_EVENT_RESET: say("  device %u was reset: %.*s", event->device, length, event->text); break;
     case VFIO_FERRY_EVENT_TRACKER: say("  tracker of device %u: %.*s", event->device, length, event->text); break;
+    case VFIO_FERRY_EVENT_TAG: say("  tag of device %u: %.*s", event->device, length, event->text); break;
     case VFIO_FERRY_EVENT_LINK_LOST: say("  link lost: %.*s", length, event->text); break;
     case VFIO_FERRY_EVENT_LOADED:
       helper->is_loaded = true;

@@ -21,6 +21,7 @@ static const char usage[] =
     "\n"
     "  --peer PATH|HOST:PORT  where the destination listens and the source connects\n"
     "  --helper PROGRAM       the vfio-ferry executable (default: vfio-ferry)\n"
+    "  --tag FILE             what `vfio-ferry tag DEV` has printed; once for each device, in their order\n"
     "  --memory BYTES         of guest memory, K, M or G behind it; 0: none (default: 64M)\n"
     "  --guest ADDRESS        its guest address (default: 0x100000000)\n"
     "  --iova ADDRESS         where devices find it (default: its guest address)\n"
@@ -53,6 +54,9 @@ static struct vmm vmm = {
     .bitmap_file = -1,
     .downtime_us = 300000,
 };
+/* In the order of the devices, of which nothing is known yet where these are read. */
+static const char *tags[devices_max];
+static int tag_count;
 static bool is_quiet;
 static struct timespec started;
 
@@ -126,7 +130,7 @@ static enum step step(const char *text) {
 }
 
 enum choice {
-  OPTION_PEER = 1, OPTION_HELPER, OPTION_MEMORY, OPTION_GUEST, OPTION_IOVA, OPTION_RUN_FOR, OPTION_RUN_UNTIL_SIGNAL,
+  OPTION_PEER = 1, OPTION_HELPER, OPTION_TAG, OPTION_MEMORY, OPTION_GUEST, OPTION_IOVA, OPTION_RUN_FOR, OPTION_RUN_UNTIL_SIGNAL,
   OPTION_DOWNTIME, OPTION_FORCE, OPTION_PAGES_BY_VMM, OPTION_VCPU_WRITES, OPTION_VERIFY, OPTION_MARK, OPTION_HOLD,
   OPTION_CRASH_AT, OPTION_HELPER_CRASH_AT, OPTION_CUT_AT, OPTION_PAUSE_AT, OPTION_QUIET, OPTION_HELP,
 };
@@ -135,6 +139,10 @@ static void take_option(int option, const char *value) {
   switch (option) {
     case OPTION_PEER: vmm.place = value; break;
     case OPTION_HELPER: vmm.helper_program = value; break;
+    case OPTION_TAG:
+      if (tag_count == devices_max) misuse("that are too many tags");
+      tags[tag_count++] = value;
+      break;
     case OPTION_MEMORY: vmm.memory.bytes = number(value); break;
     case OPTION_GUEST: vmm.memory.guest = number(value); break;
     case OPTION_IOVA: vmm.memory.iova = number(value); break;
@@ -161,6 +169,7 @@ static void take_arguments(int count, char **arguments) {
   static const struct option options[] = {
       {"peer", required_argument, NULL, OPTION_PEER},
       {"helper", required_argument, NULL, OPTION_HELPER},
+      {"tag", required_argument, NULL, OPTION_TAG},
       {"memory", required_argument, NULL, OPTION_MEMORY},
       {"guest", required_argument, NULL, OPTION_GUEST},
       {"iova", required_argument, NULL, OPTION_IOVA},
@@ -190,9 +199,11 @@ static void take_arguments(int count, char **arguments) {
   if (!vmm.is_source && strcmp(side, "destination") != 0) misuse("source or destination?");
   for (; optind < count; optind++) {
     if (vmm.device_count == devices_max) misuse("that are too many devices");
-    struct device *device = &vmm.devices[vmm.device_count++];
-    *device = (struct device){.argument = arguments[optind], .id = (uint32_t)vmm.device_count, .fd = -1};
+    int index = vmm.device_count++;
+    vmm.devices[index] = (struct device){
+        .argument = arguments[optind], .tag = tags[index], .id = (uint32_t)vmm.device_count, .fd = -1};
   }
+  if (tag_count > vmm.device_count) misuse("there are more tags than devices");
   if (vmm.device_count == 0 || vmm.place == NULL) misuse("give at least one device, and --peer");
   if (vmm.memory.iova == UINT64_MAX) vmm.memory.iova = vmm.memory.guest;
   if ((vmm.memory.bytes | vmm.memory.guest | vmm.memory.iova) % page_bytes != 0) {

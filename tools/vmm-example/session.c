@@ -1,10 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* What both sides ask of a helper before anything moves, and how they wait. */
 #define _GNU_SOURCE
+#include <fcntl.h>
 #include <poll.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "vmm.h"
@@ -23,6 +25,7 @@ bool session_open(struct vmm *vmm) {
     return false;
   }
   say("helper: %.*s, protocol %u.%u", (int)sizeof answer.version, answer.version, answer.major, answer.minor);
+  vmm->helper_knows_tags = answer.minor >= 1;
   if (vmm->pages == PAGES_BY_HELPER && (answer.features & VFIO_FERRY_FEATURE_PAGES) == 0) {
     return fail("this helper does not send guest memory: use --pages-by-vmm");
   }
@@ -55,9 +58,29 @@ static bool add_device(struct vmm *vmm, struct device *device) {
   return true;
 }
 
+/* What the helper can't find out of it (MAC, VLAN, rules of the NIC's switch): what `vfio-ferry tag` has printed. It is the file itself that
+ * goes to the helper. */
+static bool give_tag(struct vmm *vmm, struct device *device) {
+  if (device->tag == NULL) return true;
+  if (!vmm->helper_knows_tags) return fail("this helper does not know DEVICE_TAG: leave --tag out, or use another helper");
+  int file = open(device->tag, O_RDONLY | O_CLOEXEC);
+  if (file < 0) return fail_errno("%s", device->tag);
+  struct stat status;
+  struct vfio_ferry_tag tag = {.header = head(VFIO_FERRY_DEVICE_TAG, sizeof tag, 1), .device = device->id};
+  bool is_given = fstat(file, &status) == 0 || fail_errno("%s", device->tag);
+  if (is_given) {
+    /* A size that does not fit is more than any helper takes, too. */
+    tag.size = status.st_size < UINT32_MAX ? (uint32_t)status.st_size : UINT32_MAX;
+    is_given = helper_ask(
+        &vmm->helper, (struct question){.what = "DEVICE_TAG", .request = &tag.header, .descriptors = {file}});
+  }
+  close(file);
+  return is_given;
+}
+
 bool session_add_devices(struct vmm *vmm) {
   for (int i = 0; i < vmm->device_count; i++) {
-    if (!add_device(vmm, &vmm->devices[i])) return false;
+    if (!add_device(vmm, &vmm->devices[i]) || !give_tag(vmm, &vmm->devices[i])) return false;
   }
   reached(vmm, STEP_AFTER_ADD);
   return true;

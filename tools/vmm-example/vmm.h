@@ -114,6 +114,7 @@ void helper_kill(struct helper *helper);
 
 struct device {
   const char *argument;             /* as on the command line */
+  const char *tag;                  /* the file with its compatibility tag; NULL: there is none */
   char name[VFIO_FERRY_NAME_SIZE];  /* as the helper wants it */
   uint32_t id;                      /* what we and the helper call it */
   int fd;
@@ -252,6 +253,7 @@ struct vmm {
   uint64_t *bitmap, words;
   int bitmap_file;
   bool is_tracking;            /* by the helper that we have now */
+  bool helper_knows_tags;      /* the helper that we have now speaks version 1.1 of the protocol, or a later one */
   bool memory_has_ended;       /* destination, with PAGES_BY_VMM */
   bool is_complete;            /* destination: the source has sent everything */
   uint64_t checksum;           /* of its memory then, or 0 */
