@@ -57,7 +57,8 @@ extension LabTests {
       "helpers that systemd starts from this project's units move devices, confined; another program in their place gets no file and no socket, and the journal has what it tried"
     )
     func systemd() throws {
-      let ended = try end(start("Tests/helper-client/under-systemd", [Lab.products.path]))
+      let ended = try end(
+        start("Tests/helper-client/under-systemd", [Lab.ferryProgram.path, Lab.program("confined-attempts").path]))
       let lines = ended.text.split(separator: "\n")
       #expect(ended.status == 0, "\(ended.text)")
       #expect(lines.count { $0.hasPrefix("ok ") } > 30, "\(ended.text)")

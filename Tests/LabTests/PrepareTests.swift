@@ -304,7 +304,7 @@ extension LabTests {
         #expect(fcntl(pipe.fileHandleForWriting.fileDescriptor, Self.setPipeSize, 4096) == 4096)
         try pipe.fileHandleForWriting.write(contentsOf: Data(repeating: 10, count: 4096 - room))
         let process = Process()
-        process.executableURL = Lab.products.appendingPathComponent("vfio-ferry")
+        process.executableURL = Lab.ferryProgram
         process.arguments = ["prepare", device.name, "--vfs", "2"]
         process.standardOutput = pipe
         process.standardError = FileHandle.nullDevice

@@ -14,7 +14,7 @@ extension LabTests {
         .deletingLastPathComponent()
       let process = Process()
       process.executableURL = root.appendingPathComponent("Tests/udev/under-udevd")
-      process.arguments = [Lab.products.path, script]
+      process.arguments = [Lab.ferryProgram.path, Lab.program("device-holder").path, script]
       process.currentDirectoryURL = root
       let output = Pipe()
       process.standardOutput = output
