@@ -43,7 +43,8 @@ final class Carried: Sendable {
       .badArgument, "guest memory goes over a connected stream socket, and the second descriptor is none")
   }
 
-  /// The first, which has to be a file: anything else could have its reader wait.
+  /// The first, which has to be a file: anything else could have its reader wait. One whose file system is a program of the VMM's
+  /// (FUSE) can, too: only this session waits then.
   func file() throws(HelperFailure) -> CarriedFile {
     guard let descriptor = takeFirst() else { throw HelperFailure(.badPacket, "the file is missing") }
     let isFile: Bool

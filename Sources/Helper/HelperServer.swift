@@ -214,7 +214,7 @@ public final class HelperServer {
       guard makeRoom() else { break }
       if news.isEmpty { newsDue = monotonicMicroseconds() + Self.newsDelay }
       news.append(event)
-    case .arc, .reset, .hung:
+    case .arc, .reset, .hung, .failed:
       // What went before it comes before it.
       sendNews()
       send(event.packet, nil)

@@ -20,6 +20,7 @@ struct ThrottleTakedown {
   /// - Returns: what failed; the rest was done.
   func remove(_ places: [ThrottleRecord.PlacedFilter], _ cookie: Cookie) -> [Failure] {
     var failures: [Failure] = []
+    var attempts = Self.patience.attempts
     for place in places.reversed() {
       let index = place.interface.index
       do throws(StepError) {
@@ -29,7 +30,7 @@ struct ThrottleTakedown {
             try network.remove(own, at: place.hook, of: index)
           }
         }
-        if place.madeHooks { try removeHooks(of: place, cookie) }
+        if place.madeHooks { try removeHooks(of: place, cookie, &attempts) }
       } catch {
         failures.append(error.failure)
       }
@@ -37,8 +38,8 @@ struct ThrottleTakedown {
     return failures
   }
 
-  /// How often a qdisc is asked to go that has requests under way, and how many milliseconds pass in between: a second in
-  /// all. Such a request takes microseconds, and longer only where it loads a module.
+  /// How often qdiscs are asked to go that have requests under way, and how many milliseconds pass in between: a second for
+  /// all of them together. Such a request takes microseconds, and longer only where it loads a module.
   private static let patience = (attempts: 100, pause: UInt32(10))
 
   /// While anybody asks for the filters of a qdisc, or adds one, the kernel does not let it go (EBUSY). So it is asked again,
@@ -46,21 +47,22 @@ struct ThrottleTakedown {
   ///
   /// Between the last look and the removal somebody may add a filter, and it goes too: the kernel can't be asked to remove
   /// a qdisc only where it is empty.
-  private func removeHooks(of place: ThrottleRecord.PlacedFilter, _ cookie: Cookie) throws(StepError) {
-    var attempt = 1
+  private func removeHooks(
+    of place: ThrottleRecord.PlacedFilter, _ cookie: Cookie, _ attempts: inout Int
+  ) throws(StepError) {
     while try isOursAlone(place, cookie) {
       let isGone = try step("removing the qdisc", place) { () throws(NetlinkError) in
         do throws(NetlinkError) {
           try network.removeClsact(from: place.interface.index)
           return true
         } catch {
-          guard error.errno == .busy, attempt < Self.patience.attempts else { throw error }
+          guard error.errno == .busy, attempts > 1 else { throw error }
           return false
         }
       }
       if isGone != false { return }
       Pause.milliseconds(Self.patience.pause)
-      attempt += 1
+      attempts -= 1
     }
   }
 

@@ -59,6 +59,7 @@ public struct DoctorHost: Sendable {
       CONFIG_INTEL_IOMMU=y
       # CONFIG_AMD_IOMMU is not set
       CONFIG_IOMMUFD=y
+      CONFIG_PCI_IOV=y
       CONFIG_VFIO=m
       CONFIG_VFIO_GROUP=y
       CONFIG_VFIO_CONTAINER=y

@@ -72,6 +72,14 @@ extension DoctorCase.Subject {
     return subject
   }
 
+  /// The same devices where /dev has no iommufd.
+  static var withoutNode: Self {
+    var subject = connectX
+    subject.host.files["dev/iommu"] = nil
+    subject.known = ["iommufd"]
+    return subject
+  }
+
   /// A physical function, from which virtual ones are yet to be made.
   static var physical: Self {
     var subject = connectX

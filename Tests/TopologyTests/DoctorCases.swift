@@ -94,6 +94,14 @@ extension DoctorCase {
       for group in DoctorHost.groups { $0.host.files["dev/vfio/\(group)"] = nil }
     },
     DoctorCase(
+      "the kernel has no groups, and what it has instead was not passed in", "container", .missing,
+      evidence: "has no CONFIG_VFIO_GROUP, and there is no", remedy: "pass the node into the container",
+      of: .withoutNode
+    ) {
+      $0.configure("VFIO_GROUP")
+      for group in DoctorHost.groups { $0.host.files["dev/vfio/\(group)"] = nil }
+    },
+    DoctorCase(
       "there is no way but groups, and no container for them", "container", .missing,
       evidence: "has no CONFIG_VFIO_CONTAINER", remedy: "boot a kernel with CONFIG_VFIO_CONTAINER", of: .byGroup
     ) {

@@ -21,6 +21,14 @@ extension DoctorCase {
       $0.host.files["\(DoctorHost.home(0, function: 0))/sriov_totalvfs"] = nil
     },
     DoctorCase(
+      "a physical function has no virtual ones in this kernel", "function", .missing, evidence: "has no CONFIG_PCI_IOV",
+      remedy: "boot a kernel that has it; then vfio-ferry prepare 0000:16:00.0"
+    ) {
+      $0 = .physical
+      $0.configure("PCI_IOV")
+      $0.host.files["\(DoctorHost.home(0, function: 0))/sriov_totalvfs"] = nil
+    },
+    DoctorCase(
       "the firmware of a physical function offers no virtual ones", "function", .missing,
       evidence: "offers none: 0 in sriov_totalvfs", remedy: "or a power cycle"
     ) {

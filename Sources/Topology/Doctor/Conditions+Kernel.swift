@@ -148,6 +148,11 @@ extension Condition {
       }
       if !absent.isEmpty {
         let names = absent.joined(separator: " and ")
+        if host.iommufd == nil, ["IOMMUFD", "VFIO_DEVICE_CDEV"].allSatisfy({ configuration[$0] != .off }) {
+          return .missing(
+            "\(configuration.path) has no \(names), and there is no \(host.root.dev)/iommu",
+            making("\(host.root.sys)/class/misc/iommu/dev"))
+        }
         return .missing("\(configuration.path) has no \(names)", "boot a kernel with \(names), \(otherwise)")
       }
     }

@@ -6,9 +6,9 @@ extension Condition {
   static let network: [Condition] = [
     Condition(
       device: "function", why: "of a NIC only virtual functions move: a physical one's state is the whole card's"
-    ) { device, _ in
+    ) { device, host in
       guard device.isConnectX else { return nil }
-      guard let place = device.place else { return physical(device) }
+      guard let place = device.place else { return physical(device, host) }
       let offered = device.offeredFunctions.map { ", which has \(device.siblings) of the \($0) that it offers" } ?? ""
       return .ok("it is virtual function \(place.number) of \(place.physicalFunction)\(offered)")
     },
@@ -113,7 +113,7 @@ extension Condition {
   ]
 
   /// What a physical function lacks to have virtual ones: only to make them, or that its firmware offers any.
-  private static func physical(_ device: DeviceFacts) -> Verdict {
+  private static func physical(_ device: DeviceFacts, _ host: HostFacts) -> Verdict {
     let evidence = "\(device.record.sysfs) has no physfn: it is a physical function"
     let preparing = "vfio-ferry prepare \(device.address) --vfs N, and give the guest one of these"
     if let offered = device.offeredFunctions, offered > 0 {
@@ -126,6 +126,10 @@ extension Condition {
       }
       return .missing(
         offer, "\(preparing); where \(offered) are too few, before that: \(setting("NUM_OF_VFS=N", of: device))")
+    }
+    if let configuration = host.configuration, configuration["PCI_IOV"] == .off {
+      return .missing(
+        "\(evidence), and \(configuration.path) has no CONFIG_PCI_IOV", "boot a kernel that has it; then \(preparing)")
     }
     let offers =
       device.offeredFunctions == nil ? "its firmware has no SR-IOV: there is no" : "its firmware offers none: 0 in"
